@@ -1,0 +1,69 @@
+"""What can go wrong, each with the exit code that the command line gives it.
+
+Every error also inherits the builtin that a library user would catch. The message is one sentence that says what is
+wrong and how to mend it; it reaches people as it is.
+"""
+
+
+class HtrError(Exception):
+    """Base of every error that a user can cause or cure."""
+
+    exit_code = 1
+
+
+class CharsetError(HtrError, ValueError):
+    """A character set that cannot be read or does not fit its network."""
+
+
+class ImageError(HtrError, ValueError):
+    """A file that is not an image of a line that can be read."""
+
+
+class EngineError(HtrError, RuntimeError):
+    """An engine that cannot be opened, or that failed while it ran."""
+
+
+class BundleError(HtrError, ValueError):
+    """A bundle that is incomplete, changed or of an unknown version."""
+
+
+class MissingExtraError(HtrError, ImportError):
+    """A Python package that an optional extra would have brought.
+
+    Args:
+        package: the import name that is missing.
+        extra: the extra of ``htr-export`` that installs it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"this needs the Python package '{package}'; install it with: pip install 'htr-export[{extra}]'"
+        )
+
+
+class CheckpointError(HtrError, ValueError):
+    """A checkpoint that cannot be understood, or does not fit the network."""
+
+
+class UnsafeCheckpointError(CheckpointError):
+    """A checkpoint whose pickle asks for something that could run code."""
+
+
+class ExportError(HtrError, RuntimeError):
+    """An export that could not be carried out."""
+
+
+class DataError(HtrError, ValueError):
+    """Lines, lists or transcripts that cannot be used."""
+
+
+class ParityError(HtrError, ValueError):
+    """An artefact that does not compute what its reference computes."""
+
+    exit_code = 3
+
+
+class UnstableError(HtrError, RuntimeError):
+    """A measurement that scatters too much to be ranked."""
+
+    exit_code = 4

@@ -1,0 +1,1 @@
+"""From a checkpoint of HTR-ConvText to something that runs: the network, ONNX, precision, engines, validation."""

@@ -1,0 +1,193 @@
+"""The ResNet-18 style backbone with a MobileViT block after each stage: [N,1,64,W] -> [N,D,1,W/4]."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from htr_export.network.attention import attend
+
+if TYPE_CHECKING:
+    from htr_export.network.config import NetworkConfig
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a skip: [N,C,H,W] -> [N,C',H/sh,W/sw]."""
+
+    def __init__(self, channels_in: int, channels: int, stride: tuple[int, int]) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.downsample: nn.Sequential | None = None
+        if stride != (1, 1) or channels_in != channels:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Apply the block."""
+        skip = x_NCHW if self.downsample is None else self.downsample(x_NCHW)
+        x_NCHW = functional.relu(self.bn1(self.conv1(x_NCHW)))
+        return functional.relu(self.bn2(self.conv2(x_NCHW)) + skip)
+
+
+class ConvUnit(nn.Module):
+    """A convolution without bias, with BatchNorm and ReLU unless it is ``bare``."""
+
+    def __init__(self, channels: int, kernel: int, *, bare: bool = False) -> None:
+        super().__init__()
+        self.block = nn.Sequential(nn.Conv2d(channels, channels, kernel, padding=kernel // 2, bias=False))
+        if not bare:
+            self.block.append(nn.BatchNorm2d(channels))
+            self.block.append(nn.ReLU())
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Apply the unit; the shape stays."""
+        return self.block(x_NCHW)
+
+
+class PatchAttention(nn.Module):
+    """Self-attention among the patches, for each of the four positions inside a patch apart."""
+
+    def __init__(self, dim: int, head_dim: int) -> None:
+        super().__init__()
+        self.num_heads = dim // head_dim
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x_NQPC: Tensor) -> Tensor:
+        """Apply the attention over P; the shape stays."""
+        n, q, p, c = x_NQPC.shape
+        heads = self.qkv(x_NQPC).reshape(n, q, p, 3, self.num_heads, c // self.num_heads)
+        query, key, value = heads.permute(3, 0, 1, 4, 2, 5).unbind(0)
+        out = attend(query, key, value, training=self.training)
+        return self.proj(out.transpose(2, 3).reshape(n, q, p, c))
+
+
+class Mlp(nn.Module):
+    """Linear, exact GELU, linear, four times as wide inside."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, 4 * dim)
+        self.fc2 = nn.Linear(4 * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply it to the last axis."""
+        return self.fc2(functional.gelu(self.fc1(x)))
+
+
+class TransformerBlock(nn.Module):
+    """A pre-norm transformer block over patches."""
+
+    def __init__(self, dim: int, head_dim: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = PatchAttention(dim, head_dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim)
+
+    def forward(self, x_NQPC: Tensor) -> Tensor:
+        """Apply the block; the shape stays."""
+        x_NQPC = x_NQPC + self.attn(self.norm1(x_NQPC))
+        return x_NQPC + self.mlp(self.norm2(x_NQPC))
+
+
+class PositionalConv(nn.Module):
+    """A depth-wise 3x3 convolution over the grid of patches, added to its input: position without an embedding."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1, groups=dim))
+
+    def forward(self, x_NQPC: Tensor, rows: int) -> Tensor:
+        """Apply it to ``rows`` rows of patches; the shape stays."""
+        n, q, _, c = x_NQPC.shape
+        conv = self.proj[0]
+        if torch.compiler.is_exporting():
+            # The four positions become channels, not batch entries: no shape is left to compute at run time.
+            grid = x_NQPC.transpose(2, 3).reshape(n, q * c, rows, -1)
+            weight, bias = conv.weight.repeat(q, 1, 1, 1), conv.bias.repeat(q)
+            grid = functional.conv2d(grid, weight, bias, padding=1, groups=q * c)
+            return x_NQPC + grid.reshape(n, q, c, -1).transpose(2, 3)
+        grid = x_NQPC.reshape(n * q, rows, -1, c).permute(0, 3, 1, 2)
+        if n == 1:
+            # The memory layouts of the published implementation: the golden values hold to the last bit.
+            grid = grid.contiguous()
+        return x_NQPC + conv(grid).permute(0, 2, 3, 1).reshape(x_NQPC.shape)
+
+
+class LocalRepresentation(nn.Module):
+    """The convolutional half of a MobileViT block."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv_3x3 = ConvUnit(channels, 3)
+        self.conv_1x1 = ConvUnit(channels, 1, bare=True)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Apply it; the shape stays."""
+        return self.conv_1x1(self.conv_3x3(x_NCHW))
+
+
+class MobileViTBlock(nn.Module):
+    """MobileViT (arXiv 2110.02178) with 2x2 patches, one transformer block and no fusion: the shape stays."""
+
+    def __init__(self, channels: int, head_dim: int) -> None:
+        super().__init__()
+        self.local_rep = LocalRepresentation(channels)
+        self.pos_pe = PositionalConv(channels)
+        self.global_rep = nn.Sequential(TransformerBlock(channels, head_dim), nn.LayerNorm(channels))
+        self.conv_proj = ConvUnit(channels, 1)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Apply the block."""
+        x_NCHW = self.local_rep(x_NCHW)
+        n, c, height, width = x_NCHW.shape
+        odd = height % 2 == 1 or width % 2 == 1
+        if odd:
+            x_NCHW = functional.interpolate(
+                x_NCHW, size=(height + height % 2, width + width % 2), mode="bilinear", align_corners=False
+            )
+        rows = (height + 1) // 2
+        x_NQPC = x_NCHW.reshape(n, c, rows, 2, -1, 2).permute(0, 3, 5, 2, 4, 1).reshape(n, 4, -1, c)
+        x_NQPC = self.global_rep[0](x_NQPC)
+        x_NQPC = self.global_rep[1](self.pos_pe(x_NQPC, rows))
+        x_NCHW = x_NQPC.reshape(n, 2, 2, rows, -1, c).permute(0, 5, 3, 1, 4, 2).reshape(n, c, 2 * rows, -1)
+        if odd:
+            x_NCHW = functional.interpolate(x_NCHW, size=(height, width), mode="bilinear", align_corners=False)
+        return self.conv_proj(x_NCHW)
+
+
+def _stage(channels_in: int, channels: int, stride: tuple[int, int]) -> nn.Sequential:
+    return nn.Sequential(BasicBlock(channels_in, channels, stride), BasicBlock(channels, channels, (1, 1)))
+
+
+class Backbone(nn.Module):
+    """Image to tokens: every factor of the height goes, a quarter of the width stays."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        dim, head_dim = config.embed_dim, config.mobilevit_head_dim
+        self.conv1 = nn.Conv2d(1, dim // 4, 3, (2, 1), 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(dim // 4)
+        self.layer1 = _stage(dim // 4, dim // 4, (2, 1))
+        self.mobilevit_block1 = MobileViTBlock(dim // 4, head_dim)
+        self.layer2 = _stage(dim // 4, dim // 2, (2, 2))
+        self.mobilevit_block2 = MobileViTBlock(dim // 2, head_dim)
+        self.layer3 = _stage(dim // 2, dim, (2, 2))
+        self.mobilevit_block3 = MobileViTBlock(dim, head_dim)
+        self.pool = nn.MaxPool2d(3, (2, 1), 1)
+
+    def forward(self, image_N1HW: Tensor) -> Tensor:
+        """Return the feature map [N,D,1,W/4]."""
+        x_NCHW = self.pool(functional.relu(self.bn1(self.conv1(image_N1HW))))
+        x_NCHW = self.mobilevit_block1(self.layer1(x_NCHW))
+        x_NCHW = self.mobilevit_block2(self.layer2(x_NCHW))
+        x_NCHW = self.mobilevit_block3(self.layer3(x_NCHW))
+        return self.pool(x_NCHW)

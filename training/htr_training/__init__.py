@@ -1,0 +1,1 @@
+"""From line images to a checkpoint worth shipping."""
