@@ -1,0 +1,78 @@
+"""What all commands share on the terminal: errors in one line, progress on stderr."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from htr_engines.errors import HtrError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+
+class HtrCommand(click.Command):
+    """A command whose foreseeable failures end in one sentence on stderr and the exit code of their kind."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except HtrError as error:
+            _fail(str(error), error.exit_code)
+        except BrokenPipeError:
+            sys.stderr.close()
+            sys.exit(1)
+        except OSError as error:
+            _fail(_describe(error), 1)
+        except MemoryError:
+            _fail("the memory ran out; give a smaller batch or free some memory", 1)
+
+
+class HtrGroup(click.Group):
+    """A group of such commands."""
+
+    command_class = HtrCommand
+    group_class = type
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"Error: {message}", err=True)
+    sys.exit(code)
+
+
+def _describe(error: OSError) -> str:
+    import errno
+
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno == errno.ENOSPC:
+        return f"{where}the disk is full; free some space and run the command again"
+    return f"{where}{error.strerror or error}"
+
+
+def stderr_console() -> Console:
+    """Return a console on stderr."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def progress(console: Console | None = None) -> Progress:
+    """Return a progress display on stderr with elapsed and remaining time; silent where stderr is no terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = console or stderr_console()
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
