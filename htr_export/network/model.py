@@ -30,9 +30,9 @@ class HTRConvText(nn.Module):
         self.config = config
         dim = config.embed_dim
         self.patch_embed = Backbone(config)
-        rates = torch.linspace(0.0, drop_path, config.depth).tolist()
         self.blocks = nn.ModuleList(
-            ConvTextBlock(dim, config.num_heads, dropout, rate) for rate in rates
+            ConvTextBlock(dim, config.num_heads, dropout, drop_path * index / (config.depth - 1))
+            for index in range(config.depth)
         )
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.head = nn.Linear(dim, config.num_classes)
@@ -40,6 +40,10 @@ class HTRConvText(nn.Module):
         self.up1 = Upsample(dim)
         self.register_buffer("_distance_LL", distance_table(), persistent=False)
         initialise(self)
+
+    def materialise_constants(self) -> None:
+        """Compute the constants that no checkpoint holds, for a network that was built without memory."""
+        self._distance_LL.copy_(distance_table())
 
     def features(self, image_N1HW: Tensor) -> Tensor:
         """Return the encoder's normalised features [N,T,D], from which the head and the training losses work."""

@@ -1,0 +1,152 @@
+"""The network ready for inference with all that belongs to it, in memory and as ``.safetensors``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from htr_engines.charset import Charset
+from htr_engines.errors import CheckpointError
+from htr_engines.files import atomic_path, sha256_of
+from htr_engines.preprocess import Preprocessing
+from htr_export.checkpoint import Weights, infer_config, inference_tensors, read_checkpoint
+from htr_export.network import HTRConvText, NetworkConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+FORMAT = "htr-convtext"
+SCHEMA_VERSION = "1"
+PROVENANCE = ("source_sha256", "weights", "iteration", "best_cer", "best_wer")
+
+
+@dataclass(frozen=True)
+class Model:
+    """An inference network without code: its size, its characters, its tensors and where they came from."""
+
+    config: NetworkConfig
+    charset: Charset
+    tensors: Mapping[str, Tensor]
+    provenance: Mapping[str, str]  # by the names in PROVENANCE, those that are known
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How the network wants its lines."""
+        return Preprocessing(width=self.config.image_width)
+
+    def network(self) -> HTRConvText:
+        """Return the network, ready for inference."""
+        with torch.device("meta"):
+            network = HTRConvText(self.config)
+        # A copy, since the math library rounds otherwise where a file's tensors are not aligned in memory.
+        network.to_empty(device="cpu").load_state_dict(dict(self.tensors), strict=True)
+        network.materialise_constants()
+        return network.eval().requires_grad_(False)
+
+    def metadata(self) -> dict[str, str]:
+        """Return all but the tensors as strings, as every artefact carries them."""
+        return {
+            "format": FORMAT,
+            "schema_version": SCHEMA_VERSION,
+            "network": json.dumps(self.config.to_dict()),
+            "charset": self.charset.characters,
+            "num_classes": str(self.config.num_classes),
+            "preprocessing": json.dumps(self.preprocessing.to_dict()),
+            "precision": "fp32",
+            **self.provenance,
+        }
+
+
+def model_from_checkpoint(path: Path, charset: Charset | None = None, weights: Weights | None = None) -> Model:
+    """Take the inference network out of a training checkpoint.
+
+    Args:
+        path: a checkpoint of the published training, of ours, or a bare state dict.
+        charset: the characters; not needed for checkpoints of our own training, and checked against theirs.
+        weights: ``ema`` or ``model``; by default ``ema`` where there is one.
+
+    Raises:
+        CheckpointError: if it cannot be read, is unsafe, or is of another network.
+        CharsetError: if the characters do not fit the head.
+    """
+    checkpoint = read_checkpoint(path)
+    weights = weights or checkpoint.default_weights
+    state = checkpoint.state(weights)
+    config = checkpoint.config or infer_config(state)
+    charset = charset or checkpoint.charset
+    if charset is None:
+        raise CheckpointError(
+            f"{path} does not say which characters it writes; give --dataset (iam, read2016, lam, vnondb) or --charset FILE"
+        )
+    charset.check_fits(config.num_classes)
+    provenance = {"source_sha256": sha256_of(path), "weights": weights}
+    for name, key in (("iteration", "nb_iter"), ("best_cer", "best_cer"), ("best_wer", "best_wer")):
+        number = checkpoint.number(key)
+        if number is not None:
+            provenance[name] = f"{number:g}" if name != "iteration" else str(int(number))
+    return Model(config, charset, inference_tensors(state, config), provenance)
+
+
+def save_model(model: Model, path: Path) -> None:
+    """Write a model as ``.safetensors``, atomically."""
+    from safetensors.torch import save_file
+
+    with atomic_path(path) as temporary:
+        save_file(dict(model.tensors), temporary, metadata=model.metadata())
+
+
+def load_model(path: Path) -> Model:
+    """Read a ``.safetensors`` that :func:`save_model` wrote.
+
+    Raises:
+        CheckpointError: if it is damaged, or not one of ours.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist; give a model that 'htr-export strip' wrote")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file ({error}); strip the checkpoint again") from None
+    charset, config = parse_metadata(metadata, str(path))
+    charset.check_fits(config.num_classes)
+    provenance = {name: metadata[name] for name in PROVENANCE if name in metadata}
+    return Model(config, charset, inference_tensors(tensors, config), provenance)
+
+
+def parse_metadata(metadata: Mapping[str, str], name: str) -> tuple[Charset, NetworkConfig]:
+    """Read the characters and the network's size from an artefact's metadata.
+
+    Raises:
+        CheckpointError: if the metadata is not ours, or of a version that this release does not know.
+    """
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{name} was not written by htr-export; strip or export the checkpoint with it")
+    if metadata.get("schema_version") != SCHEMA_VERSION:
+        raise CheckpointError(
+            f"{name} has schema version {metadata.get('schema_version')}, this release knows {SCHEMA_VERSION}; "
+            "install the release that wrote it"
+        )
+    try:
+        numbers: Any = json.loads(metadata["network"])
+        return Charset(metadata["charset"]), NetworkConfig.from_dict(numbers)
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{name} has damaged metadata ({error}); write it again") from None
+
+
+def load_any(path: Path, charset: Charset | None = None, weights: Weights | None = None) -> Model:
+    """Read a ``.safetensors`` of ours, or anything else as a training checkpoint."""
+    if path.suffix == ".safetensors":
+        if charset or weights:
+            raise CheckpointError(f"{path} carries its own characters and weights; leave the options for them out")
+        return load_model(path)
+    return model_from_checkpoint(path, charset, weights)
