@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -35,6 +36,35 @@ def fit(recipe: Path, changes: tuple[str, ...], output: Path | None, resume: str
         read_recipe(recipe, changes),
         FitOptions(output=output or Path("runs") / recipe.stem, resume=resume, init_from=init_from),
     )
+
+
+@main.command()
+@click.option("--fonts", type=EXISTING_FOLDER, required=True, help="Folder of fonts (.ttf, .otf).")
+@click.option("--text", type=EXISTING_FILE, required=True, help="What to write: one text a line, UTF-8.")
+@click.option("-o", "--output", type=ANY_PATH, required=True, help="The data set's folder.")
+@click.option("--list", "list_name", default="train.ln", show_default=True, help="Name of the list of lines.")
+@click.option("--count", type=click.IntRange(1), help="Number of lines.  [default: each text once]")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@click.option("--height", type=click.IntRange(16, 512), default=64, show_default=True, help="In pixels.")
+@click.option("--width", type=click.IntRange(32, 8192), help="In pixels.  [default: as wide as the text]")
+@click.option("--wrap", type=click.IntRange(1), help="Break longer texts at this many characters.")
+@click.option("--format", "image_format", type=click.Choice(["png", "jpg"]), default="png", show_default=True)
+@click.option("--workers", type=click.IntRange(1), help="Number of processes.  [default: one per core]")
+@click.option("--overwrite", is_flag=True, help="Replace an existing list and its lines.")
+def synth(**options: Any) -> None:  # noqa: ANN401
+    """Render lines of text in handwriting fonts, as a data set to train on."""
+    from htr_engines.console import progress
+    from htr_training.synth import SynthOptions, synthesize
+
+    with progress() as display:
+        task = display.add_task("rendering", total=None)
+        report = synthesize(
+            SynthOptions(**options), lambda done, total: display.update(task, completed=done, total=total)
+        )
+    for text, lacking in report.skipped.items():
+        click.echo(f"left out, no font has {lacking}: {text}", err=True)
+    left_out = f"; {len(report.skipped)} texts left out" if report.skipped else ""
+    click.echo(f"{report.lines} lines from {report.fonts} fonts in {report.list_file}{left_out}")
 
 
 if __name__ == "__main__":
