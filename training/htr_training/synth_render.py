@@ -58,7 +58,7 @@ def random_style(rng: np.random.Generator) -> Style:
         spacing=float(np.clip(rng.normal(0.02, 0.04), -0.015, 0.14)),
         unevenness=rng.uniform(0.0, 0.045),
         blank=rng.uniform(0.8, 2.2),
-        stroke=rng.uniform(0.3, 0.85),
+        stroke=rng.uniform(0.3, 0.72),
         pressure=rng.uniform(0.1, 0.5),
         ink=rng.uniform(10, 130),
         paper=rng.uniform(244, 262),

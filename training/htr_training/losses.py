@@ -1,0 +1,66 @@
+"""What the network learns from: CTC, and the prediction of characters from their context."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from htr_training import distributed
+from htr_training.tcm import TextualContext, valid
+
+if TYPE_CHECKING:
+    from htr_export.network import HTRConvText
+    from htr_training.recipe import LossRecipe
+
+
+class Losses(NamedTuple):
+    """The parts of the loss over one batch, each a scalar."""
+
+    total: Tensor
+    ctc: Tensor
+    tcm: Tensor
+
+
+def ctc_per_line(logits_NTC: Tensor, target_NS: Tensor, length_N: Tensor) -> Tensor:
+    """Return the CTC loss of each line [N], not divided by its length; 0 for a text that the frames cannot hold."""
+    log_p_TNC = logits_NTC.float().log_softmax(-1).transpose(0, 1)
+    frames_N = torch.full_like(length_N, log_p_TNC.shape[0])
+    return functional.ctc_loss(
+        log_p_TNC, target_NS, frames_N, length_N, blank=0, reduction="none", zero_infinity=True
+    )
+
+
+def tcm_loss(logits: tuple[Tensor, Tensor], target_NS: Tensor, length_N: Tensor) -> Tensor:
+    """Return the mean cross-entropy of both directions over the characters of the batch (of all processes)."""
+    inside_NS = valid(target_NS, length_N)
+    target = target_NS[inside_NS]
+    summed = sum(functional.cross_entropy(part[inside_NS].float(), target, reduction="sum") for part in logits)
+    return summed / (2 * distributed.mean(inside_NS.sum().float()).clamp(min=1))
+
+
+class Learner(nn.Module):
+    """The network, its TCM, and the loss of both: one module, so that several processes can share it.
+
+    Args:
+        network: what will read.
+        tcm: what only teaches, or None.
+        recipe: the weights of the two losses.
+    """
+
+    def __init__(self, network: HTRConvText, tcm: TextualContext | None, recipe: LossRecipe) -> None:
+        super().__init__()
+        self.network = network
+        self.tcm = tcm
+        self.recipe = recipe
+
+    def forward(self, image_N1HW: Tensor, target_NS: Tensor, length_N: Tensor) -> Losses:
+        """Return the losses of a batch; ``image_N1HW`` is float in [0,1]."""
+        features_NTD = self.network.features(image_N1HW)
+        ctc = ctc_per_line(self.network.head(features_NTD), target_NS, length_N).mean()
+        tcm = ctc.new_zeros(())
+        if self.tcm is not None:
+            tcm = tcm_loss(self.tcm(features_NTD, target_NS, length_N), target_NS, length_N)
+        return Losses(self.recipe.ctc_weight * ctc + self.recipe.tcm_weight * tcm, ctc, tcm)
