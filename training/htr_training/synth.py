@@ -79,8 +79,9 @@ def synthesize(options: SynthOptions, on_line: Callable[[int, int], None] | None
     list_file = options.output / options.list_name
     if list_file.exists() and not options.overwrite:
         raise DataError(f"{list_file} exists already; give another folder or --list, or --overwrite")
-    fonts = find_fonts(options.fonts)
-    texts, skipped = select_texts(read_texts(options.text, options.wrap), fonts)
+    wanted = read_texts(options.text, options.wrap)
+    fonts = find_fonts(options.fonts, "".join(wanted))
+    texts, skipped = select_texts(wanted, fonts)
     if not texts:
         lacking = "".join(sorted(set("".join(skipped.values()))))
         raise DataError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from htr_engines.errors import DataError, MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 SUFFIXES = frozenset({".ttf", ".otf"})
@@ -27,8 +27,12 @@ class Font:
         return set(text) - self.characters
 
 
-def find_fonts(folder: Path) -> tuple[Font, ...]:
+def find_fonts(folder: Path, wanted: Iterable[str]) -> tuple[Font, ...]:
     """Read the fonts of a folder and of the folders in it.
+
+    Args:
+        folder: where to look for ``.ttf`` and ``.otf`` files.
+        wanted: the characters to look for in each.
 
     Returns:
         The fonts, ordered by their path inside the folder, so that a seed means the same on every machine.
@@ -40,11 +44,12 @@ def find_fonts(folder: Path) -> tuple[Font, ...]:
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
         raise DataError(f"{folder} holds no font; put .ttf or .otf files of handwriting there")
-    return tuple(Font(path, read_coverage(path)) for path in paths)
+    characters = frozenset(wanted)
+    return tuple(Font(path, read_coverage(path, characters)) for path in paths)
 
 
-def read_coverage(path: Path) -> frozenset[str]:
-    """Return the characters that a font draws. Those with an empty glyph do not count, except blanks.
+def read_coverage(path: Path, wanted: Iterable[str]) -> frozenset[str]:
+    """Return which characters a font draws. Those with an empty glyph do not count, except blanks.
 
     Raises:
         DataError: if the file is no font.
@@ -56,14 +61,16 @@ def read_coverage(path: Path) -> frozenset[str]:
     except ImportError:
         raise MissingExtraError("fontTools", "train") from None
     try:
-        with TTFont(path, lazy=True) as font:
-            glyphs = font.getGlyphSet()
+        with path.open("rb") as stream, TTFont(stream, lazy=True) as font:
+            glyphs, names = font.getGlyphSet(), font.getBestCmap() or {}
             covered = set()
-            for code, name in (font.getBestCmap() or {}).items():
+            for character in wanted:
+                if ord(character) not in names:
+                    continue
                 pen = ControlBoundsPen(glyphs)
-                glyphs[name].draw(pen)
-                if pen.bounds is not None or unicodedata.category(chr(code)) == "Zs":
-                    covered.add(chr(code))
+                glyphs[names[ord(character)]].draw(pen)
+                if pen.bounds is not None or unicodedata.category(character) == "Zs":
+                    covered.add(character)
     except Exception as error:  # noqa: BLE001 - fontTools raises nearly anything on damaged files
         raise DataError(f"{path} is not a font that can be read ({error}); leave it out") from None
     return frozenset(covered)
