@@ -1,0 +1,1 @@
+"""Whether an artefact still reads what its reference reads, on the user's own lines."""

@@ -1,0 +1,138 @@
+"""The command ``htr-export validate``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from htr_engines.console import HtrCommand, progress
+
+if TYPE_CHECKING:
+    from htr_export.validation.run import Validation, ValidationRequest
+
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+LISTED = 10  # left-out lines named on the terminal; the report names all
+
+
+@click.command("validate", cls=HtrCommand)
+@click.option("--reference", required=True, type=EXISTING_FILE, help="What is right: MODEL.safetensors.")
+@click.option("--candidate", required=True, type=EXISTING_FILE, help="What to judge, such as MODEL.onnx.")
+@click.option("--lines", "lines_dir", required=True, type=EXISTING_FOLDER, help="Folder of line images.")
+@click.option("--list", "list_file", type=EXISTING_FILE, help="Their list: .ln, .tsv, .csv, .jsonl.")
+@click.option(
+    "--max-cer-increase",
+    type=click.FloatRange(min=0),
+    default=0.1,
+    show_default=True,
+    help="Percentage points of CER that the 95 % interval may reach.",
+)
+@click.option("--report", type=click.Path(path_type=Path), help="Folder for the report.")
+@click.option("--limit", type=click.IntRange(min=1), help="Use only the first N lines.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Lines a batch.")
+@click.option("--engine", help="What runs the candidate: onnxruntime, onnxruntime-cuda, openvino.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all physical cores]")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON instead of the tables.")
+@click.pass_context
+def validate_command(  # noqa: PLR0917
+    ctx: click.Context,
+    reference: Path,
+    candidate: Path,
+    lines_dir: Path,
+    list_file: Path | None,
+    max_cer_increase: float,
+    report: Path | None,
+    limit: int | None,
+    batch_size: int,
+    engine: str | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Prove on your own lines that an artefact still reads what its reference reads.
+
+    Passes (exit code 0) when the upper end of the 95 % interval of the increase in CER is at most the bound,
+    all logits are finite and no line's logits depend on its batch. Fails with exit code 3.
+    """
+    from htr_export.validation.parity import ValidationOptions
+    from htr_export.validation.run import ValidationRequest
+
+    request = ValidationRequest(
+        reference=reference,
+        candidate=candidate,
+        lines_dir=lines_dir,
+        list_file=list_file,
+        engine=engine,
+        threads=threads,
+        limit=limit,
+        report=report,
+        options=ValidationOptions(max_cer_increase=max_cer_increase, batch_size=batch_size),
+    )
+    validation = run_with_progress(request, shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+    if as_json:
+        from htr_export.validation.report import to_json
+
+        click.echo(to_json(validation.document), nl=False)
+    else:
+        print_summary(validation, request)
+    if not validation.result.passed:
+        ctx.exit(3)
+
+
+def run_with_progress(request: ValidationRequest, command: str) -> Validation:
+    """Validate under a progress bar on stderr."""
+    from htr_export.validation.run import validate_files
+
+    with progress() as bar:
+        task = bar.add_task("Opening the engines", total=None)
+        return validate_files(
+            request,
+            command,
+            on_start=lambda lines: bar.update(task, total=lines, description="Validating"),
+            on_progress=lambda done: bar.advance(task, done),
+        )
+
+
+def print_summary(validation: Validation, request: ValidationRequest) -> None:
+    """Print the tables, the checks, the verdict and what to do next."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from htr_export.validation.html import printable
+    from htr_export.validation.summary import check_line, fact_rows, rate_rows, verdict
+
+    result = validation.result
+    rates = Table(box=box.SIMPLE)
+    for column in ("", "reference", "candidate", "difference [95 % interval]"):
+        rates.add_column(column, justify="right" if column else "left")
+    for row in rate_rows(result):
+        rates.add_row(*row)
+    facts = Table(box=None, show_header=False, padding=(0, 2, 0, 1))
+    for fact in fact_rows(result):
+        facts.add_row(*fact)
+    console = Console(highlight=False)
+    console.print(rates, facts, "", sep="\n")
+    for line in result.skipped[:LISTED]:
+        click.echo(f"left out: {printable(line.reason)}")
+    if len(result.skipped) > LISTED:
+        click.echo(f"left out: {len(result.skipped) - LISTED} more")
+    for note in validation.document["notes"]:
+        click.echo(f"Note: {note}")
+    for check in result.checks:
+        click.echo(check_line(check))
+    click.echo(verdict(result))
+    click.echo(_next_step(result.passed, request))
+
+
+def _next_step(passed: bool, request: ValidationRequest) -> str:
+    if request.report is None:
+        return "Next: add --report DIR to see the changed lines and to let a bundle carry the proof"
+    if not passed:
+        return f"Next: look at {request.report / 'report.html'}"
+    bundle = f"{request.candidate.name.split('.')[0]}.htr"
+    arguments = ["bundle", str(request.candidate), "-o", bundle, "--report", str(request.report)]
+    return f"Next: {shlex.join(['htr-export', *arguments])}"

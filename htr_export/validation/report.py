@@ -1,0 +1,199 @@
+"""The report folder: ``report.json`` for programs, ``report.md`` and ``report.html`` for people, samples."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from htr_engines.environment import describe_environment
+from htr_engines.errors import DataError
+from htr_engines.files import atomic_path, sha256_of, write_text
+from htr_engines.preprocess import load_pages
+from htr_export.validation.html import compare_texts, data_uri, encode_png, html_environment, printable
+from htr_export.validation.summary import TICKS, fact_rows, notes, rate_rows, verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from htr_engines.engine import EngineInfo
+    from htr_engines.lines import Line
+    from htr_engines.preprocess import Alpha
+    from htr_export.validation.parity import LineRecord, ValidationResult
+
+SCHEMA_VERSION = 1
+SAMPLES = 3  # lines saved for the golden vectors of a bundle
+SHOWN = 300  # changed lines that the page shows, which keeps it under some 10 MB
+IMAGE_HEIGHT = 64  # pixels, on the page
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two that were compared."""
+
+    file: str
+    sha256: str
+    bytes: int
+    engine: str
+    version: str
+    device: str
+    threads: int
+    precision: str
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What went into a validation."""
+
+    reference: Side
+    candidate: Side
+    list_file: str | None
+    list_sha256: str | None
+    lines_listed: int
+    lines_sha256: str  # over the names, images and transcripts of the lines that were read
+
+
+def describe_side(path: Path, info: EngineInfo, precision: str) -> Side:
+    """Return the facts of a model file and of the engine that ran it."""
+    return Side(
+        file=printable(path.name),
+        sha256=sha256_of(path),
+        bytes=path.stat().st_size,
+        engine=info.engine,
+        version=info.version,
+        device=info.device,
+        threads=info.threads,
+        precision=precision,
+    )
+
+
+def digest_lines(records: Sequence[LineRecord]) -> str:
+    """Return one SHA-256 over all lines: of ``[name, image's SHA-256, transcript]`` as JSON, one a line."""
+    digest = hashlib.sha256()
+    for record in records:
+        digest.update(json.dumps([record.name, record.sha256, record.truth]).encode("ascii") + b"\n")
+    return digest.hexdigest()
+
+
+def to_document(result: ValidationResult, inputs: Inputs, command: str) -> dict[str, Any]:
+    """Return a validation as the JSON document of the report."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "htr-export validation",
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": command,
+        "passed": result.passed,
+        "verdict": verdict(result),
+        "notes": notes(result, inputs.lines_listed),
+        "inputs": asdict(inputs),
+        "environment": describe_environment(),
+        "units": {"rates": "per cent", "increases": "percentage points", "seconds": "s", "bytes": "B"},
+        "result": asdict(result),
+        "samples": [],
+    }
+
+
+def to_json(document: dict[str, Any]) -> str:
+    """Return a document as JSON that is valid UTF-8 whatever file names it holds."""
+    text = json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False)
+    # Half a surrogate pair, from a file name that is not UTF-8, becomes the escape by which JSON writes it.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
+
+
+def write_report(
+    folder: Path,
+    result: ValidationResult,
+    document: dict[str, Any],
+    lines: Sequence[Line],
+    *,
+    alpha: Alpha = "white",
+) -> None:
+    """Write the report; other files in the folder stay as they are.
+
+    ``report.json`` comes last: where it is, the rest is.
+
+    Args:
+        folder: made if it is missing.
+        result: of the validation.
+        document: what :func:`to_document` made of it.
+        lines: those that were validated, to load their images again.
+        alpha: how the images' transparency is treated.
+    """
+    prepare_folder(folder)
+    images = {line.name: line.image for line in lines}
+    samples = _write_samples(folder, result.records[:SAMPLES], images, alpha)
+    document = {**document, "samples": samples}
+    changed = sorted((record for record in result.records if record.changed), key=_worsening, reverse=True)
+    values = {
+        "document": document,
+        "result": result,
+        "rate_rows": rate_rows(result),
+        "fact_rows": fact_rows(result),
+        "ticks": TICKS,
+        "changed": [_changed_line(record, images[record.name], alpha) for record in changed[:SHOWN]],
+        "not_shown": len(changed) - len(changed[:SHOWN]),
+    }
+    templates = html_environment("htr_export.validation")
+    write_text(folder / "report.html", templates.get_template("report.html.j2").render(values))
+    write_text(folder / "report.md", templates.get_template("report.md.j2").render(values))
+    write_text(folder / "report.json", to_json(document))
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder of a report, so that a wrong path is found before the long work."""
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file; give a folder for the report")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def load_report(folder: Path) -> dict[str, Any]:
+    """Read the document of a report.
+
+    Raises:
+        DataError: if there is none, or none that this release knows.
+    """
+    path = folder / "report.json"
+    if not path.is_file():
+        raise DataError(f"{folder} holds no report.json; make it with: htr-export validate --report {folder}")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise DataError(f"{path} is damaged; run htr-export validate again") from None
+    if not isinstance(document, dict) or document.get("schema_version") != SCHEMA_VERSION:
+        raise DataError(f"{path} is no validation report of schema version {SCHEMA_VERSION}; validate again")
+    return document
+
+
+def _write_samples(
+    folder: Path, records: Sequence[LineRecord], images: dict[str, Path], alpha: Alpha
+) -> list[dict[str, str]]:
+    samples = []
+    for number, record in enumerate(records, 1):
+        target = folder / "samples" / f"line-{number}.png"
+        with atomic_path(target) as temporary:
+            temporary.write_bytes(encode_png(load_pages(images[record.name], alpha)[0]))
+        file = f"samples/{target.name}"
+        samples.append(
+            {"file": file, "sha256": sha256_of(target), "name": record.name, "text": record.candidate}
+        )
+    return samples
+
+
+def _worsening(record: LineRecord) -> tuple[int, float]:
+    """Order the lines that lost most first."""
+    was, now = record.reference_errors, record.candidate_errors
+    return (now.char_edits - was.char_edits if was and now else 0, record.max_abs)
+
+
+def _changed_line(record: LineRecord, image: Path, alpha: Alpha) -> dict[str, Any]:
+    truth = record.truth
+    return {
+        "record": record,
+        "image": data_uri(load_pages(image, alpha)[0], IMAGE_HEIGHT),
+        "reference": compare_texts(record.reference if truth is None else truth, record.reference),
+        "candidate": compare_texts(record.reference if truth is None else truth, record.candidate),
+        "change": compare_texts(record.reference, record.candidate),
+    }

@@ -1,0 +1,96 @@
+"""A validation in words: the same on the terminal, in Markdown and in HTML."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from htr_export.validation.parity import FEW_LINES
+
+if TYPE_CHECKING:
+    from htr_export.validation.parity import Check, ValidationResult
+    from htr_export.validation.statistics import Interval
+
+TICKS = {True: "✓", False: "x"}
+
+
+def check_line(check: Check) -> str:
+    """Return a check as ``-[✓] what was found``."""
+    return f"-[{TICKS[check.passed]}] {check.name}: {check.detail}"
+
+
+def verdict(result: ValidationResult) -> str:
+    """Return the verdict in one sentence."""
+    lines = f"{result.lines} line{'s' if result.lines != 1 else ''}"
+    how = "" if result.mode == "transcripts" else " (agreement alone, no transcripts)"
+    if result.passed:
+        return f"PASSED on {lines}{how}"
+    failed = ", ".join(check.name for check in result.checks if not check.passed)
+    return f"FAILED on {lines}{how}: {failed}"
+
+
+def notes(result: ValidationResult, listed: int) -> list[str]:
+    """Return what a reader of the figures has to know.
+
+    Args:
+        result: of the validation.
+        listed: number of lines that the folder or the list holds.
+    """
+    found = []
+    tried = result.lines + len(result.skipped)
+    if tried < listed:
+        found.append(f"Only the first {tried} of {listed} lines were tried.")
+    if result.mode == "agreement":
+        found.append(
+            "No line has a transcript, so CER and WER are those of the candidate's readings against the "
+            "reference's: this proves agreement, not accuracy."
+        )
+    elif result.lines_with_transcript < result.lines:
+        found.append(
+            f"{result.lines - result.lines_with_transcript} lines have no transcript; they count for the "
+            "logits and the changed readings, not for CER and WER."
+        )
+    if result.skipped:
+        found.append(f"{len(result.skipped)} lines were left out, since their images cannot be read.")
+    counted = result.lines_with_transcript or result.lines
+    if counted < FEW_LINES:
+        found.append(f"An interval from {counted} lines is rough; {FEW_LINES} or more make it trustworthy.")
+    return found
+
+
+def rate_rows(result: ValidationResult) -> list[tuple[str, str, str, str]]:
+    """Return rows of name, reference, candidate and difference."""
+    was, now, seconds = result.reference_rates, result.candidate_rates, result.seconds
+    cer, wer = (f"{was.cer:.3f}", f"{was.wer:.3f}") if was else ("-", "-")
+    against = "" if was else " against the reference"
+    return [
+        (f"CER %{against}", cer, f"{now.cer:.3f}", _interval(result.cer_increase)),
+        (f"WER %{against}", wer, f"{now.wer:.3f}", _interval(result.wer_increase)),
+        (
+            "lines/s, loading not included",
+            _per_second(result.lines, seconds.reference),
+            _per_second(result.lines, seconds.candidate),
+            f"x{seconds.reference / seconds.candidate:.2f}" if seconds.candidate else "-",
+        ),
+    ]
+
+
+def fact_rows(result: ValidationResult) -> list[tuple[str, str]]:
+    """Return rows of name and value about the readings and the logits."""
+    tensors = result.tensors
+    broken = f"{tensors.reference_not_finite} reference, {tensors.candidate_not_finite} candidate"
+    return [
+        ("readings changed", f"{result.changed} of {result.lines} lines"),
+        ("logits, max |difference|", f"{tensors.max_abs:.3g}"),
+        ("logits, mean |difference|", f"{tensors.mean_abs:.3g}"),
+        ("logits, cosine", f"{tensors.cosine:.8f}"),
+        ("arg-max agreement", f"{100 * tensors.argmax_agreement:.3f} % of {tensors.frames} frames"),
+        ("logits not finite", broken),
+    ]
+
+
+def _interval(interval: Interval) -> str:
+    return f"{interval.estimate:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
+
+
+def _per_second(lines: int, seconds: float) -> str:
+    return f"{lines / seconds:.1f}" if seconds else "-"
