@@ -39,6 +39,31 @@ def fit(recipe: Path, changes: tuple[str, ...], output: Path | None, resume: str
 
 
 @main.command()
+@click.argument("data", type=EXISTING_FOLDER)
+@click.option("--charset", help="iam, read2016, lam, vnondb, or a file.  [default: what the lines hold]")
+@click.option("--width", type=click.IntRange(32, 2048), default=512, show_default=True, help="Of the network.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check(data: Path, charset: str | None, width: int, as_json: bool) -> None:
+    """Look DATA over before training: images, texts, lists. Exits 1 if something cannot be trained on."""
+    from htr_engines.charset import PRESETS, preset, read_charset
+    from htr_training.check import check_data
+    from htr_training.check_report import show, to_json
+
+    chosen = None
+    if charset is not None:
+        chosen = preset(charset) if charset in PRESETS else read_charset(Path(charset))
+    report = check_data(data, chosen, width)
+    if as_json:
+        click.echo(to_json(report))
+    else:
+        from rich.console import Console
+
+        show(report, Console())
+    if report.errors:
+        raise SystemExit(1)
+
+
+@main.command()
 @click.option("--fonts", type=EXISTING_FOLDER, required=True, help="Folder of fonts (.ttf, .otf).")
 @click.option("--text", type=EXISTING_FILE, required=True, help="What to write: one text a line, UTF-8.")
 @click.option("-o", "--output", type=ANY_PATH, required=True, help="The data set's folder.")

@@ -1,0 +1,89 @@
+"""Show what a check found: as tables on the terminal, or as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from htr_training.check import ERRORS, WARNINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import Console
+
+    from htr_training.check import CheckReport
+
+SCHEMA_VERSION = 1
+BAR = 40  # characters of the longest bar of the histogram
+ROWS = 15  # of the histogram, at most
+EXAMPLES = 3  # lines named for each kind of finding
+RARE = 5  # characters seen fewer times are named
+
+
+def to_json(report: CheckReport) -> str:
+    """Return the whole report as JSON."""
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "passed": not report.errors,
+        "lines": dict(report.lines),
+        "errors": report.errors,
+        "warnings": report.warnings,
+        "findings": [
+            {"kind": found.kind, "list": found.list_name, "name": found.name, "detail": found.detail}
+            for found in report.findings
+        ],
+        "lengths": {str(length): count for length, count in report.lengths.items()},
+        "characters": dict(report.characters),
+        "outside_charset": dict(report.outside),
+    }
+    return json.dumps(content, ensure_ascii=False, indent=2)
+
+
+def show(report: CheckReport, console: Console) -> None:
+    """Print the report."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    for name, count in report.lines.items():
+        console.print(f"{count:7d} lines{' in ' + escape(name) if name else ''}")
+    rare = {character: count for character, count in report.characters.items() if count < RARE}
+    for counts, text in (
+        (report.characters, "different characters"),
+        (rare, f"of them seen fewer than {RARE} times: {_spell(rare)}"),
+        (report.outside, f"of them outside the character set: {_spell(report.outside)}"),
+    ):
+        if counts:
+            console.print(f"{len(counts):7d} {text}", markup=False, highlight=False)
+    if report.findings:
+        table = Table("", "lines", "what", "for example")
+        for sign, kinds in (("[red]x", ERRORS), ("[yellow]!", WARNINGS)):
+            for kind, text in kinds.items():
+                found = [finding for finding in report.findings if finding.kind == kind]
+                if found:
+                    examples = "\n".join(f"{one.name}: {one.detail}" for one in found[:EXAMPLES])
+                    table.add_row(sign, str(len(found)), text, escape(examples))
+        console.print(table)
+    console.print("characters per line")
+    for label, count, bar in histogram(report.lengths):
+        console.print(f"{label:>9} {count:7d} {bar}", highlight=False)
+
+
+def histogram(lengths: Mapping[int, int]) -> list[tuple[str, int, str]]:
+    """Return rows of (range of lengths, number of lines, bar), at most :data:`ROWS`."""
+    if not lengths:
+        return []
+    step = -(-(max(lengths) + 1) // ROWS)
+    counts = [0] * (max(lengths) // step + 1)
+    for length, count in lengths.items():
+        counts[length // step] += count
+    rows = []
+    for number, count in enumerate(counts):
+        start, stop = number * step, number * step + step - 1
+        label = str(start) if start == stop else f"{start}-{stop}"
+        rows.append((label, count, "█" * round(BAR * count / max(counts))))
+    return rows
+
+
+def _spell(characters: Mapping[str, int]) -> str:
+    return ", ".join(f"{character!r} {count}" for character, count in characters.items())
