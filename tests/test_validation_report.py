@@ -139,7 +139,7 @@ def test_notes_tell_limits_and_left_out_lines(tmp_path, lines):
     result = make_report(tmp_path / "report", lines)
     found = " ".join(notes(result, listed=50))
     assert "first 4 of 50 lines" in found
-    assert "1 lines were left out" in found
+    assert "cannot be read: 1 line." in found
     assert lines[0].name in (tmp_path / "report" / "report.md").read_text(encoding="utf-8").replace("\\", "")
 
 

@@ -108,7 +108,7 @@ def print_summary(validation: Validation, request: ValidationRequest) -> None:
     result = validation.result
     rates = Table(box=box.SIMPLE)
     for column in ("", "reference", "candidate", "difference [95 % interval]"):
-        rates.add_column(column, justify="right" if column else "left")
+        rates.add_column(column, justify="right" if column else "left", no_wrap=True)
     for row in rate_rows(result):
         rates.add_row(*row)
     facts = Table(box=None, show_header=False, padding=(0, 2, 0, 1))

@@ -20,7 +20,7 @@ def check_line(check: Check) -> str:
 
 def verdict(result: ValidationResult) -> str:
     """Return the verdict in one sentence."""
-    lines = f"{result.lines} line{'s' if result.lines != 1 else ''}"
+    lines = _lines(result.lines)
     how = "" if result.mode == "transcripts" else " (agreement alone, no transcripts)"
     if result.passed:
         return f"PASSED on {lines}{how}"
@@ -46,14 +46,14 @@ def notes(result: ValidationResult, listed: int) -> list[str]:
         )
     elif result.lines_with_transcript < result.lines:
         found.append(
-            f"{result.lines - result.lines_with_transcript} lines have no transcript; they count for the "
+            f"Without transcript: {_lines(result.lines - result.lines_with_transcript)}, which count for the "
             "logits and the changed readings, not for CER and WER."
         )
     if result.skipped:
-        found.append(f"{len(result.skipped)} lines were left out, since their images cannot be read.")
+        found.append(f"Left out, since the image cannot be read: {_lines(len(result.skipped))}.")
     counted = result.lines_with_transcript or result.lines
     if counted < FEW_LINES:
-        found.append(f"An interval from {counted} lines is rough; {FEW_LINES} or more make it trustworthy.")
+        found.append(f"An interval from {_lines(counted)} is rough; {FEW_LINES} or more make it trustworthy.")
     return found
 
 
@@ -66,7 +66,7 @@ def rate_rows(result: ValidationResult) -> list[tuple[str, str, str, str]]:
         (f"CER %{against}", cer, f"{now.cer:.3f}", _interval(result.cer_increase)),
         (f"WER %{against}", wer, f"{now.wer:.3f}", _interval(result.wer_increase)),
         (
-            "lines/s, loading not included",
+            "lines/s in the engine",
             _per_second(result.lines, seconds.reference),
             _per_second(result.lines, seconds.candidate),
             f"x{seconds.reference / seconds.candidate:.2f}" if seconds.candidate else "-",
@@ -86,6 +86,10 @@ def fact_rows(result: ValidationResult) -> list[tuple[str, str]]:
         ("arg-max agreement", f"{100 * tensors.argmax_agreement:.3f} % of {tensors.frames} frames"),
         ("logits not finite", broken),
     ]
+
+
+def _lines(number: int) -> str:
+    return f"{number} line" if number == 1 else f"{number} lines"
 
 
 def _interval(interval: Interval) -> str:
