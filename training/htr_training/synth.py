@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 import unicodedata
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,9 +16,10 @@ from htr_engines.files import write_text
 from htr_engines.lines import collapse, read_text
 from htr_training.synth_fonts import Font, find_fonts, missing_everywhere
 from htr_training.synth_render import random_style, render_line
+from htr_training.workers import map_jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 CHUNK = 16  # lines that a worker takes at once
@@ -90,7 +89,7 @@ def synthesize(options: SynthOptions, on_line: Callable[[int, int], None] | None
     jobs = _plan(texts, fonts, options)
     (options.output / "lines").mkdir(parents=True, exist_ok=True)
     names = []
-    for name in _render_all(jobs, options):
+    for name in map_jobs(partial(_render, options=options), jobs, options.workers, CHUNK):
         names.append(name)
         if on_line:
             on_line(len(names), len(jobs))
@@ -136,19 +135,6 @@ def _plan(texts: list[str], fonts: tuple[Font, ...], options: SynthOptions) -> l
         order = [int(index) for _ in range(rounds) for index in rng.permutation(len(texts))][:count]
     able = {text: tuple(font.path for font in fonts if not font.lacks(text)) for text in set(texts)}
     return [_Job(number, texts[index], able[texts[index]]) for number, index in enumerate(order)]
-
-
-def _render_all(jobs: list[_Job], options: SynthOptions) -> Iterator[str]:
-    render = partial(_render, options=options)
-    workers = min(options.workers or os.cpu_count() or 1, len(jobs))
-    if workers == 1:
-        yield from map(render, jobs)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        try:
-            yield from pool.map(render, jobs, chunksize=CHUNK)
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _render(job: _Job, options: SynthOptions) -> str:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from htr_training.warp import warp
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -96,7 +98,7 @@ def render_line(
     ink_HW = _write(face, text, style, rng)
     scale_x, scale_y = _scales(face, ink_HW.shape, style, height, width)
     rows, columns = round(ink_HW.shape[0] * scale_y), round(ink_HW.shape[1] * scale_x)
-    warped_HW = _warp(ink_HW, (rows * SUPERSAMPLING, columns * SUPERSAMPLING), style, rng)
+    warped_HW = _bend(ink_HW, (rows * SUPERSAMPLING, columns * SUPERSAMPLING), style, rng)
     strokes_HW = _place(_stroke(warped_HW, style, rng), height, width, rng)
     return _scan(strokes_HW, style, rng)
 
@@ -150,7 +152,7 @@ def _scales(
     return scale_x, scale_y
 
 
-def _warp(
+def _bend(
     ink_HW: NDArray[np.uint8], shape: tuple[int, int], style: Style, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """Scale the ink to ``shape``, slant it, bend its baseline and strokes. Returns it cropped again."""
@@ -168,25 +170,8 @@ def _warp(
     source_x = source_x + style.wobble * em * _waves(t + 0.7 * lean, 0.35, rng)
     source_y = source_y + style.wobble * em * _waves(t - 0.7 * lean, 0.3, rng)
     source_y = source_y + style.wander * em * _waves(t, 2.5, rng)
-    warped = Image.fromarray(ink_HW).transform(
-        (int(columns[-1]), int(rows[-1])),
-        Image.Transform.MESH,
-        _mesh(columns, rows, np.stack([source_x, source_y], axis=-1)),
-        Image.Resampling.BILINEAR,
-    )
-    return np.asarray(warped.crop(warped.getbbox() or (0, 0, 1, 1)))
-
-
-def _mesh(
-    columns: NDArray[np.int64], rows: NDArray[np.int64], source_RC2: NDArray[np.float64]
-) -> list[tuple[tuple[int, int, int, int], tuple[float, ...]]]:
-    """Return Pillow's mesh: each cell with the corners of its source, anticlockwise from north-west."""
-    mesh = []
-    for i, j in np.ndindex(len(rows) - 1, len(columns) - 1):
-        cell = (int(columns[j]), int(rows[i]), int(columns[j + 1]), int(rows[i + 1]))
-        corners = source_RC2[[i, i + 1, i + 1, i], [j, j, j + 1, j + 1]]
-        mesh.append((cell, tuple(corners.ravel().tolist())))
-    return mesh
+    bent = Image.fromarray(warp(ink_HW, columns, rows, np.stack([source_x, source_y], axis=-1)))
+    return np.asarray(bent.crop(bent.getbbox() or (0, 0, 1, 1)))
 
 
 def _waves(t: NDArray[np.float64], wavelength: float, rng: np.random.Generator) -> NDArray[np.float64]:
