@@ -12,7 +12,7 @@ from htr_engines.charset import Charset
 from htr_engines.errors import CheckpointError
 from htr_engines.files import atomic_path, sha256_of
 from htr_engines.preprocess import Preprocessing
-from htr_export.checkpoint import Weights, infer_config, inference_tensors, read_checkpoint
+from htr_export.checkpoint import infer_config, inference_tensors, read_checkpoint
 from htr_export.network import HTRConvText, NetworkConfig
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
+    from htr_export.checkpoint import Checkpoint, Weights
 
 FORMAT = "htr-convtext"
 SCHEMA_VERSION = "1"
@@ -41,11 +43,10 @@ class Model:
         return Preprocessing(width=self.config.image_width)
 
     def network(self) -> HTRConvText:
-        """Return the network, ready for inference."""
+        """Return the network, ready for inference. It shares the tensors."""
         with torch.device("meta"):
             network = HTRConvText(self.config)
-        # A copy, since the math library rounds otherwise where a file's tensors are not aligned in memory.
-        network.to_empty(device="cpu").load_state_dict(dict(self.tensors), strict=True)
+        network.load_state_dict(dict(self.tensors), strict=True, assign=True)
         network.materialise_constants()
         return network.eval().requires_grad_(False)
 
@@ -63,33 +64,37 @@ class Model:
         }
 
 
-def model_from_checkpoint(path: Path, charset: Charset | None = None, weights: Weights | None = None) -> Model:
+def model_from_checkpoint(
+    checkpoint: Checkpoint, source_sha256: str, charset: Charset | None = None, weights: Weights | None = None
+) -> Model:
     """Take the inference network out of a training checkpoint.
 
     Args:
-        path: a checkpoint of the published training, of ours, or a bare state dict.
-        charset: the characters; not needed for checkpoints of our own training, and checked against theirs.
+        checkpoint: of the published training, of ours, or a bare state dict.
+        source_sha256: of its file.
+        charset: the characters; not needed for checkpoints of our own training.
         weights: ``ema`` or ``model``; by default ``ema`` where there is one.
 
     Raises:
-        CheckpointError: if it cannot be read, is unsafe, or is of another network.
+        CheckpointError: if it is of another network.
         CharsetError: if the characters do not fit the head.
     """
-    checkpoint = read_checkpoint(path)
     weights = weights or checkpoint.default_weights
     state = checkpoint.state(weights)
     config = checkpoint.config or infer_config(state)
     charset = charset or checkpoint.charset
     if charset is None:
         raise CheckpointError(
-            f"{path} does not say which characters it writes; give --dataset (iam, read2016, lam, vnondb) or --charset FILE"
+            "the checkpoint does not say which characters it writes; give --dataset (iam, read2016, lam, vnondb) or "
+            "--charset FILE"
         )
     charset.check_fits(config.num_classes)
-    provenance = {"source_sha256": sha256_of(path), "weights": weights}
-    for name, key in (("iteration", "nb_iter"), ("best_cer", "best_cer"), ("best_wer", "best_wer")):
-        number = checkpoint.number(key)
-        if number is not None:
-            provenance[name] = f"{number:g}" if name != "iteration" else str(int(number))
+    provenance = {"source_sha256": source_sha256, "weights": weights}
+    if (iteration := checkpoint.number("nb_iter")) is not None:
+        provenance["iteration"] = f"{iteration:.0f}"
+    for name in ("best_cer", "best_wer"):
+        if (rate := checkpoint.number(name)) is not None:
+            provenance[name] = f"{rate:g}"
     return Model(config, charset, inference_tensors(state, config), provenance)
 
 
@@ -149,4 +154,4 @@ def load_any(path: Path, charset: Charset | None = None, weights: Weights | None
         if charset or weights:
             raise CheckpointError(f"{path} carries its own characters and weights; leave the options for them out")
         return load_model(path)
-    return model_from_checkpoint(path, charset, weights)
+    return model_from_checkpoint(read_checkpoint(path), sha256_of(path), charset, weights)

@@ -34,7 +34,7 @@ class RelativePositionBias(nn.Module):
 
     def forward(self, distance_LL: Tensor) -> Tensor:
         """Return the bias [heads,L,L] for the table rows ``distance_LL``."""
-        return self.bias.weight.t()[:, distance_LL]
+        return self.bias(distance_LL).permute(2, 0, 1)
 
 
 class SelfAttention(nn.Module):

@@ -43,7 +43,7 @@ class HTRConvText(nn.Module):
 
     def materialise_constants(self) -> None:
         """Compute the constants that no checkpoint holds, for a network that was built without memory."""
-        self._distance_LL.copy_(distance_table())
+        self._distance_LL = distance_table()
 
     def features(self, image_N1HW: Tensor) -> Tensor:
         """Return the encoder's normalised features [N,T,D], from which the head and the training losses work."""

@@ -1,0 +1,128 @@
+"""A bundle: the folder that holds all a device needs to read lines, and the proof that it does.
+
+``manifest.json`` names every file with its SHA-256, the characters, the preprocessing, the decoding, the models with
+their inputs and outputs, golden vectors, provenance and the verdict of validation.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from htr_engines.charset import Charset
+from htr_engines.errors import BundleError
+from htr_engines.files import sha256_of
+from htr_engines.preprocess import Preprocessing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORMAT = "htr-convtext-bundle"
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+NOT_VALIDATED = "not validated"
+
+
+@dataclass(frozen=True)
+class BundledModel:
+    """One model file of a bundle."""
+
+    file: Path
+    engines: tuple[str, ...]  # that can run it, the preferred one first
+    precision: str
+
+
+@dataclass(frozen=True)
+class GoldenLine:
+    """A line with everything that reading it should give."""
+
+    image: Path  # PNG
+    tensor: Path  # .npy, float32 [1,H,W]: what preprocessing makes of it
+    logits: Path  # .npy, float32 [T,C]
+    text: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle. Its files are checked by :meth:`changed_files`, not by opening."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    charset: Charset
+    preprocessing: Preprocessing
+    models: tuple[BundledModel, ...]
+    golden: tuple[GoldenLine, ...]
+
+    def changed_files(self) -> list[str]:
+        """Return the files that are missing, or whose SHA-256 is not the manifest's."""
+        changed = []
+        for name, facts in self.manifest["files"].items():
+            path = self.folder / name
+            if not path.is_file() or sha256_of(path) != facts["sha256"]:
+                changed.append(name)
+        return changed
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """Read a bundle's manifest.
+
+    Raises:
+        BundleError: if it is no bundle, damaged, or of a version that this release does not know.
+    """
+    manifest = _read_manifest(folder)
+    try:
+        for name in manifest["files"]:
+            _inside(folder, name)
+        return Bundle(
+            folder=folder,
+            manifest=manifest,
+            charset=Charset(manifest["charset"]),
+            preprocessing=Preprocessing.from_dict(manifest["preprocessing"]),
+            models=tuple(
+                BundledModel(_inside(folder, entry["file"]), tuple(entry["engines"]), entry["precision"])
+                for entry in manifest["models"]
+            ),
+            golden=tuple(
+                GoldenLine(
+                    _inside(folder, entry["image"]),
+                    _inside(folder, entry["tensor"]),
+                    _inside(folder, entry["logits"]),
+                    entry["text"],
+                )
+                for entry in manifest["golden"]
+            ),
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, BundleError):
+            raise
+        raise BundleError(
+            f"{folder / MANIFEST} is damaged ({type(error).__name__}: {error}); bundle the model again"
+        ) from None
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}; make one with 'htr-export bundle'")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BundleError(f"{path} is not valid JSON ({error}); bundle the model again") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise BundleError(f"{path} is not the manifest of a bundle; make one with 'htr-export bundle'")
+    if manifest.get("schema_version") != SCHEMA_VERSION:
+        raise BundleError(
+            f"{folder} has schema version {manifest.get('schema_version')}, this release reads {SCHEMA_VERSION}; "
+            "install the release that wrote it"
+        )
+    return manifest
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Return the path of a bundle's file; a name that leads outside is refused."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name:
+        raise BundleError(f"the manifest of {folder} names {name!r}, which lies outside it; do not use this bundle")
+    return folder / path

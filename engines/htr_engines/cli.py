@@ -1,0 +1,133 @@
+"""``htr-read``: line images in, text out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from htr_engines.console import HtrCommand, progress
+from htr_engines.errors import DataError
+
+if TYPE_CHECKING:
+    from htr_engines.ctc import Span
+    from htr_engines.recognizer import LineResult, Recognizer
+
+
+@click.command(cls=HtrCommand, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, metavar="[IMAGE|FOLDER|@LIST|-]...")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with confidences and places.")
+@click.option("--engine", help="What runs the model: onnxruntime, onnxruntime-cuda, openvino.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all physical cores]")
+@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Lines per run.")
+@click.option("--alpha", type=click.Choice(["white", "ignore"]), help="What shows through transparency.")
+@click.option("--self-test", "testing", is_flag=True, help="Run the bundle's golden lines instead.")
+@click.version_option(package_name="htr-export")
+def main(
+    bundle: Path, images: tuple[str, ...], as_json: bool, engine: str | None, threads: int | None,
+    batch_size: int, alpha: Any, testing: bool,  # noqa: ANN401
+) -> None:
+    """Read line images with BUNDLE: one line of text each, in order.
+
+    A FOLDER stands for its images by name, @LIST for the paths in a file, and - for standard input: an image, or a
+    list of paths. An image that cannot be read leaves its line empty and the exit code 1.
+    """
+    if not testing and not images:
+        raise click.UsageError("give at least one image, folder, @LIST or -")
+    sources = _sources(images)
+    from htr_engines.recognizer import Recognizer
+
+    with Recognizer(bundle, engine, threads, alpha) as recognizer:
+        passed = _self_test(recognizer) if testing else _read(recognizer, sources, batch_size, as_json)
+    sys.exit(passed)
+
+
+def _sources(images: tuple[str, ...]) -> list[tuple[str, Path | bytes]]:
+    sources: list[tuple[str, Path | bytes]] = []
+    for image in images:
+        if image == "-":
+            sources.extend(_standard_input(sys.stdin.buffer.read()))
+        elif image.startswith("@"):
+            sources.extend(_listed(Path(image[1:])))
+        elif Path(image).is_dir():
+            from htr_engines.lines import read_lines
+
+            sources.extend((str(line.image), line.image) for line in read_lines(Path(image)))
+        else:
+            sources.append((image, Path(image)))
+    return sources
+
+
+def _standard_input(content: bytes) -> list[tuple[str, Path | bytes]]:
+    try:
+        names = content.decode("utf-8").splitlines()
+    except UnicodeDecodeError:
+        return [("-", content)]
+    if "\0" in "".join(names) or not any(names):
+        return [("-", content)]
+    return [(name, Path(name)) for name in names if name.strip()]
+
+
+def _listed(path: Path) -> list[tuple[str, Path | bytes]]:
+    """Return the paths in a list, which are relative to the folder that the list lies in."""
+    from htr_engines.lines import read_text
+
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; give a list of image paths after the @")
+    names = [name.strip() for name in read_text(path).splitlines()]
+    return [(name, path.parent / name) for name in names if name]
+
+
+def _read(
+    recognizer: Recognizer, sources: list[tuple[str, Path | bytes]], batch_size: int, as_json: bool
+) -> int:
+    failed = 0
+    with progress() as display:
+        task = display.add_task("reading", total=len(sources))
+        for result in recognizer.read_all(sources, batch_size):
+            if result.error is not None:
+                failed += 1
+                click.echo(f"Error: {result.error}", err=True)
+            text = result.reading.text if result.reading else ""
+            click.echo(json.dumps(_record(result), ensure_ascii=False) if as_json else text)
+            display.update(task, advance=0 if result.page else 1)
+    return 1 if failed else 0
+
+
+def _record(result: LineResult) -> dict[str, Any]:
+    record: dict[str, Any] = {"file": result.source, "page": result.page}
+    if result.reading is None:
+        return {**record, "error": result.error}
+    reading = result.reading
+    return {
+        **record,
+        "text": reading.text,
+        "confidence": round(reading.confidence, 4),
+        "words": [_span(word) for word in reading.words],
+        "characters": [_span(character) for character in reading.characters],
+    }
+
+
+def _span(span: Span) -> dict[str, Any]:
+    return {
+        "text": span.text,
+        "confidence": round(span.confidence, 4),
+        "start": round(span.start, 1),
+        "end": round(span.end, 1),
+    }
+
+
+def _self_test(recognizer: Recognizer) -> int:
+    from htr_engines.errors import ParityError
+    from htr_engines.self_test import self_test
+
+    passed = True
+    for ok, what in self_test(recognizer):
+        click.echo(f"-[{'✓' if ok else 'x'}] {what}")
+        passed = passed and ok
+    click.echo(f"{recognizer.engine.info.engine} {'reads as expected' if passed else 'does not read as expected'}")
+    return 0 if passed else ParityError.exit_code

@@ -1,0 +1,61 @@
+"""The golden vectors of a bundle, run on this machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from htr_engines.ctc import decode_greedy
+from htr_engines.engine import infer_lines
+from htr_engines.errors import BundleError
+from htr_engines.preprocess import fit_line, load_pages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from htr_engines.recognizer import Recognizer
+
+# Largest difference of a logit, by precision: what another order of summation, or another rounding, may do.
+TOLERANCES = {"fp32": 1e-2}
+LOWER_PRECISION = 0.5
+
+
+def self_test(recognizer: Recognizer) -> Iterator[tuple[bool, str]]:
+    """Check preprocessing, logits and text of every golden line, in order.
+
+    Yields:
+        Whether a check passed, and what it was.
+
+    Raises:
+        BundleError: if the bundle has no golden lines, or they are damaged.
+    """
+    bundle = recognizer.bundle
+    if not bundle.golden:
+        raise BundleError(f"{bundle.folder} has no golden lines; bundle the model again")
+    precision = next(model.precision for model in bundle.models)
+    tolerance = TOLERANCES.get(precision, LOWER_PRECISION)
+    for line in bundle.golden:
+        name = line.image.name
+        image_1HW = fit_line(load_pages(line.image, bundle.preprocessing.alpha)[0], bundle.preprocessing)
+        same = np.array_equal(image_1HW, _load(line.tensor))
+        yield same, f"{name}: preprocessing {'matches to the last bit' if same else 'differs'}"
+        logits_1TC = infer_lines(recognizer.engine, image_1HW[None])
+        expected_TC = _load(line.logits)
+        difference = (
+            float(np.abs(logits_1TC[0] - expected_TC).max()) if logits_1TC[0].shape == expected_TC.shape else np.inf
+        )
+        yield difference <= tolerance, f"{name}: logits, max diff {difference:.1e} (atol {tolerance:g})"
+        text = decode_greedy(logits_1TC, bundle.charset)[0].text
+        yield text == line.text, f"{name}: reads {text!r}" + ("" if text == line.text else f", not {line.text!r}")
+
+
+def _load(path: Path) -> NDArray[np.float32]:
+    try:
+        array: NDArray[np.float32] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} is damaged ({error}); copy the bundle again") from None
+    return array

@@ -1,0 +1,140 @@
+"""``htr-export``: from a checkpoint to something that runs, proven on the way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from htr_engines.charset import PRESETS, Charset, preset, read_charset
+from htr_engines.console import HtrGroup, stderr_console
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from htr_export.strip import StripReport
+
+FILE = click.Path(path_type=Path)
+
+
+@click.group(cls=HtrGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="htr-export")
+def main() -> None:
+    """Turn checkpoints of HTR-ConvText into files that run anywhere, and prove that they still read as well."""
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how to understand a training checkpoint."""
+    for option in (
+        click.option("--weights", type=click.Choice(["ema", "model"]), help="Which weights. [default: ema if there]"),
+        click.option("--charset", "charset_file", type=FILE, help="File of the characters, in class order."),
+        click.option("--dataset", type=click.Choice(list(PRESETS)), help="Take the characters of this data set."),
+    ):
+        command = option(command)
+    return command
+
+
+def chosen_charset(dataset: str | None, charset_file: Path | None) -> Charset | None:
+    """Return the characters that ``--dataset`` or ``--charset`` gives."""
+    if dataset and charset_file:
+        raise click.UsageError("give --dataset or --charset, not both")
+    if charset_file:
+        return read_charset(charset_file)
+    return preset(dataset) if dataset else None
+
+
+@main.command()
+@click.argument("checkpoint", type=FILE)
+@click.option("-o", "--output", type=FILE, required=True, help="The .safetensors to write.")
+@model_options
+def strip(
+    checkpoint: Path, output: Path, dataset: str | None, charset_file: Path | None, weights: str | None
+) -> None:
+    """Take the inference network out of a training CHECKPOINT; no code in it is ever run."""
+    charset = chosen_charset(dataset, charset_file)
+    if output.suffix != ".safetensors":
+        raise click.UsageError(f"{output} should end in .safetensors")
+    with stderr_console().status("reading the checkpoint"):
+        from htr_export.strip import strip_checkpoint
+
+        report = strip_checkpoint(checkpoint, output, charset, weights)
+    _print_strip(report, output)
+
+
+def _print_strip(report: StripReport, output: Path) -> None:
+    tcm = f"{len(report.tcm_tensors)} tensors" if report.tcm_tensors else "none"
+    click.echo(f"kept     the {report.weights} weights, {len(report.model.tensors)} tensors")
+    click.echo(f"removed  TCM: {tcm}; optimizer: {megabytes(report.optimizer_bytes)}; "
+               f"other weights: {megabytes(report.other_weights_bytes)}"
+               + ("; mask_token" if report.mask_token else ""))
+    click.echo(f"size     {megabytes(report.bytes_before)} -> {megabytes(report.bytes_after)}")
+    click.echo(f"wrote    {output}\nnext     htr-export onnx {output} -o {output.with_suffix('.onnx')}")
+
+
+def megabytes(count: int) -> str:
+    """Return a number of bytes in megabytes (10^6)."""
+    return f"{count / 1e6:.1f} MB"
+
+
+def number_or_dynamic(_context: click.Context, parameter: click.Parameter, value: str) -> int | None:
+    """Read a Click option that is a number or the word ``dynamic``, which gives None."""
+    if value == "dynamic":
+        return None
+    if not value.isdecimal():
+        raise click.BadParameter(f"{value!r} is neither a whole number nor 'dynamic'", param=parameter)
+    return int(value)
+
+
+@main.command()
+@click.argument("model", type=FILE)
+@click.option("-o", "--output", type=FILE, required=True, help="The .onnx to write.")
+@click.option("--opset", type=int, default=20, show_default=True, help="ONNX opset, 18 to 23.")
+@click.option("--batch", default="dynamic", show_default=True, metavar="dynamic|N", callback=number_or_dynamic,
+              help="Lines per run.")
+@click.option("--width", default="dynamic", show_default=True, metavar="dynamic|N", callback=number_or_dynamic,
+              help="Pixels of a line, a multiple of 8 from 32 to 2048.")
+@click.option("--atol", type=float, default=2e-3, show_default=True, help="Allowed absolute difference of logits.")
+@click.option("--rtol", type=float, default=1e-3, show_default=True, help="Allowed relative difference of logits.")
+@model_options
+def onnx(
+    model: Path, output: Path, opset: int, batch: int | None, width: int | None, atol: float, rtol: float,
+    dataset: str | None, charset_file: Path | None, weights: str | None,
+) -> None:
+    """Export MODEL (a .safetensors, or a checkpoint with strip's options) to ONNX and prove it equal to PyTorch."""
+    charset = chosen_charset(dataset, charset_file)
+    if output.suffix != ".onnx":
+        raise click.UsageError(f"{output} should end in .onnx")
+    with stderr_console().status("loading PyTorch") as status:
+        from htr_export.model import load_any
+        from htr_export.onnx_checks import OnnxTolerance
+        from htr_export.onnx_export import OnnxOptions, export_onnx
+
+        options = OnnxOptions(opset, batch, width)
+        loaded = load_any(model, charset, weights)
+        checks = export_onnx(loaded, output, options, OnnxTolerance(atol, rtol), status.update)
+    for check in checks:
+        click.echo(str(check))
+    click.echo(f"wrote {output} ({megabytes(output.stat().st_size)}, opset {opset})")
+    click.echo(f"next  htr-export validate --reference {model} --candidate {output} --lines DIR --list FILE")
+
+
+@main.command()
+@click.argument("file", type=FILE)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def inspect(file: Path, as_json: bool) -> None:
+    """Show what FILE is (checkpoint, .safetensors, .onnx or bundle) without running it."""
+    from htr_export.inspection import inspect_artefact
+
+    facts = inspect_artefact(file)
+    if as_json:
+        click.echo(json.dumps(facts, ensure_ascii=False, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False)
+    for name, value in facts.items():
+        table.add_row(name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    Console(markup=False).print(table)

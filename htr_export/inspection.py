@@ -1,0 +1,113 @@
+"""What an artefact is, told without running it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from htr_engines.errors import HtrError
+from htr_engines.files import sha256_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMA_VERSION = 1
+
+
+class UnknownArtefactError(HtrError, ValueError):
+    """A file that is none of the kinds this project writes or reads."""
+
+
+def inspect_artefact(path: Path) -> dict[str, Any]:
+    """Describe a checkpoint, a ``.safetensors``, an ONNX file or a bundle.
+
+    Returns:
+        Facts by name, fit for JSON.
+
+    Raises:
+        UnknownArtefactError: if it is of no known kind.
+        HtrError: if it is damaged.
+    """
+    if not path.exists():
+        raise UnknownArtefactError(f"{path} does not exist; give a checkpoint, .safetensors, .onnx or bundle")
+    if path.is_dir():
+        return {"schema_version": SCHEMA_VERSION, "kind": "bundle", **_bundle(path)}
+    describe = {".safetensors": _safetensors, ".onnx": _onnx}.get(path.suffix.lower(), _checkpoint)
+    facts = {"schema_version": SCHEMA_VERSION, "file": path.name, "bytes": path.stat().st_size}
+    facts["sha256"] = sha256_of(path)
+    return {**facts, **describe(path)}
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    from htr_export.checkpoint import infer_config, read_checkpoint
+
+    checkpoint = read_checkpoint(path)
+    state = checkpoint.state(checkpoint.default_weights)
+    config = checkpoint.config or infer_config(state)
+    return {
+        "kind": "checkpoint",
+        "network": config.to_dict(),
+        "charset": checkpoint.charset.characters if checkpoint.charset else None,
+        "iteration": checkpoint.number("nb_iter"),
+        "best_cer": checkpoint.number("best_cer"),
+        "best_wer": checkpoint.number("best_wer"),
+        "generation": "v1" if "mask_token" in state else "v2",
+        "parameters": sum(tensor.numel() for tensor in state.values() if tensor.is_floating_point()),
+        "entries_bytes": {str(name): checkpoint.bytes_of(name) for name in checkpoint.content},
+    }
+
+
+def _safetensors(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            names = list(file.keys())
+    except SafetensorError as error:
+        raise UnknownArtefactError(f"{path} is not a whole safetensors file ({error}); write it again") from None
+    return {"kind": "model", "tensors": len(names), **_readable(metadata)}
+
+
+def _onnx(path: Path) -> dict[str, Any]:
+    from collections import Counter
+
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except DecodeError:
+        raise UnknownArtefactError(f"{path} is not a whole ONNX file; export it again") from None
+    operators = Counter(node.op_type for node in model.graph.node)
+    return {
+        "kind": "onnx",
+        "opset": max((entry.version for entry in model.opset_import if not entry.domain), default=None),
+        "producer": f"{model.producer_name} {model.producer_version}".strip(),
+        "inputs": [_value_info(value) for value in model.graph.input],
+        "outputs": [_value_info(value) for value in model.graph.output],
+        "nodes": len(model.graph.node),
+        "operators": dict(operators.most_common()),
+        **_readable({entry.key: entry.value for entry in model.metadata_props}),
+    }
+
+
+def _value_info(value: Any) -> str:  # noqa: ANN401
+    axes = [axis.dim_param or str(axis.dim_value) for axis in value.type.tensor_type.shape.dim]
+    return f"{value.name} [{', '.join(axes)}]"
+
+
+def _bundle(path: Path) -> dict[str, Any]:
+    from htr_engines.bundle import open_bundle
+
+    bundle = open_bundle(path)
+    return {"files_intact": not bundle.changed_files(), **bundle.manifest}
+
+
+def _readable(metadata: dict[str, str]) -> dict[str, Any]:
+    facts: dict[str, Any] = dict(metadata)
+    facts.pop("schema_version", None)
+    for name in ("network", "preprocessing"):
+        if name in facts:
+            facts[name] = json.loads(facts[name])
+    return facts

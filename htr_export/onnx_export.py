@@ -1,0 +1,157 @@
+"""From a model to one self-contained ONNX file."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from htr_engines.errors import ExportError
+from htr_engines.files import atomic_path
+from htr_export.onnx_checks import Check, OnnxTolerance, check_onnx
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import onnx_ir as ir
+
+    from htr_export.model import Model
+
+WIDTHS = range(32, 2049, 8)  # that the network takes when the width is dynamic
+OPSETS = range(18, 24)
+
+
+@dataclass(frozen=True)
+class OnnxOptions:
+    """What the graph should allow.
+
+    Raises:
+        ExportError: if a number is out of range.
+    """
+
+    opset: int = 20  # the highest that TensorRT 10.3 reads
+    batch: int | None = None  # lines per run; None: any number
+    width: int | None = None  # pixels of a line; None: any multiple of 8 from 32 to 2048
+
+    def __post_init__(self) -> None:
+        if self.opset not in OPSETS:
+            raise ExportError(f"opset {self.opset} is out of range; choose one from {OPSETS[0]} to {OPSETS[-1]}")
+        if self.batch is not None and self.batch < 1:
+            raise ExportError(f"batch {self.batch} is out of range; give at least 1, or 'dynamic'")
+        if self.width is not None and self.width not in WIDTHS:
+            raise ExportError(f"width {self.width} should be a multiple of 8 from 32 to 2048, or 'dynamic'")
+
+
+def export_onnx(
+    model: Model,
+    target: Path,
+    options: OnnxOptions | None = None,
+    tolerance: OnnxTolerance | None = None,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> list[Check]:
+    """Write ``target`` and prove it equal to PyTorch; a file that is not equal never gets that name.
+
+    Args:
+        model: what to export.
+        target: the ``.onnx`` file.
+        options: batch, width and opset.
+        tolerance: how far its logits may be from PyTorch's.
+        on_step: told what is being done.
+
+    Returns:
+        The checks, all passed.
+
+    Raises:
+        ExportError: if PyTorch cannot export it.
+        ParityError: if a check fails.
+    """
+    options = options or OnnxOptions()
+    with atomic_path(target) as temporary:
+        on_step("exporting the graph")
+        write_graph(model, temporary, options)
+        on_step("checking it against PyTorch")
+        return check_onnx(temporary, model, options.batch, options.width, tolerance or OnnxTolerance())
+
+
+def write_graph(model: Model, path: Path, options: OnnxOptions) -> None:
+    """Export and clean the graph, without checks."""
+    import onnx_ir as ir
+
+    from htr_export.onnx_graph import clean
+
+    exported = _export(model, options)
+    clean(exported)
+    _name_axes(exported, options)
+    exported.producer_name = "htr-export"
+    exported.producer_version = _version()
+    exported.doc_string = "HTR-ConvText: image [N,1,64,W] in [0,1], white = 1, to CTC logits [N,W/4,classes]"
+    exported.metadata_props.clear()
+    exported.metadata_props.update(model.metadata())
+    ir.save(exported, path)
+
+
+def _export(model: Model, options: OnnxOptions) -> ir.Model:
+    image_N1HW = torch.zeros(options.batch or 2, 1, model.preprocessing.height, options.width or 512)
+    axes: dict[int, object] = {}
+    if options.batch is None:
+        axes[0] = torch.export.Dim("batch", min=1)
+    if options.width is None:
+        axes[3] = 8 * torch.export.Dim("eighths", min=WIDTHS[0] // 8, max=WIDTHS[-1] // 8)
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                model.network(),
+                (image_N1HW,),
+                dynamo=True,
+                opset_version=options.opset,
+                input_names=["image"],
+                output_names=["logits"],
+                dynamic_shapes=(axes,) if axes else None,
+                verbose=False,
+            )
+    except Exception as error:  # the exporter's own errors have no public base
+        reason = str(error).strip().split("\n", 1)[0]
+        raise ExportError(f"PyTorch {torch.__version__} could not export the network: {reason}") from error
+    if program is None:
+        raise ExportError(f"PyTorch {torch.__version__} exported nothing; install a version from 2.9 to 2.13")
+    return program.model
+
+
+def _name_axes(exported: ir.Model, options: OnnxOptions) -> None:
+    import onnx_ir as ir
+
+    image, logits = exported.graph.inputs[0], exported.graph.outputs[0]
+    assert image.shape is not None
+    assert logits.shape is not None
+    batch = options.batch or "batch"
+    frames = options.width // 4 if options.width else "frames"
+    image.shape = ir.Shape([batch, 1, image.shape[2], options.width or "width"])
+    logits.shape = ir.Shape([batch, frames, logits.shape[2]])
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter's remarks on packages that are not needed here."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("htr-export")
+    except PackageNotFoundError:
+        return "unknown"
