@@ -11,6 +11,8 @@ import click
 from htr_engines.charset import PRESETS, Charset, preset, read_charset
 from htr_engines.console import HtrGroup, stderr_console
 
+from htr_export.validation.command import validate_command
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -118,6 +120,25 @@ def onnx(
         click.echo(str(check))
     click.echo(f"wrote {output} ({megabytes(output.stat().st_size)}, opset {opset})")
     click.echo(f"next  htr-export validate --reference {model} --candidate {output} --lines DIR --list FILE")
+
+
+main.add_command(validate_command)
+
+
+@main.command()
+@click.argument("models", type=FILE, nargs=-1, required=True, metavar="MODEL.onnx...")
+@click.option("-o", "--output", type=FILE, required=True, help="The folder to write, NAME.htr.")
+@click.option("--report", type=FILE, help="Report folder of 'htr-export validate' on one of the models.")
+def bundle(models: tuple[Path, ...], output: Path, report: Path | None) -> None:
+    """Put models, characters, proof and golden vectors into one folder for the device."""
+    with stderr_console().status("bundling"):
+        from htr_export.bundle_writer import write_bundle
+
+        manifest = write_bundle(models, output, report)
+    total = sum(file["bytes"] for file in manifest["files"].values())
+    click.echo(f"wrote  {output} ({len(manifest['files'])} files, {megabytes(total)}): "
+               f"{manifest['validation']['verdict']}")
+    click.echo(f"next   htr-read --self-test {output}")
 
 
 @main.command()

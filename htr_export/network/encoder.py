@@ -169,5 +169,5 @@ class Upsample(nn.Module):
 
 def distance_table() -> Tensor:
     """Return the table rows [512,512] of the relative position bias for every pair of tokens."""
-    position = torch.arange(MAX_TOKENS)
+    position = torch.arange(MAX_TOKENS, dtype=torch.int32)
     return (position[:, None] - position[None, :]).clamp(-MAX_DISTANCE, MAX_DISTANCE) + MAX_DISTANCE
