@@ -1,0 +1,192 @@
+"""``htr-bench``: how fast, and how steadily, each engine reads."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from htr_engines.console import HtrGroup, progress
+from htr_engines.errors import EngineError, UnstableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from htr_bench.latency import LatencyOptions, TargetResult
+    from htr_bench.targets import Target
+
+ANY_FILE = click.Path(path_type=Path)
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.group(cls=HtrGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="htr-export")
+def main() -> None:
+    """Measure models on this machine."""
+
+
+def numbers(_context: click.Context, parameter: click.Parameter, value: str) -> tuple[float, ...]:
+    """Read a Click option that is a list of numbers above 0, separated by commas."""
+    try:
+        found = tuple(float(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} should be numbers such as {parameter.default}") from None
+    if not all(number > 0 for number in found):
+        raise click.BadParameter(f"{value!r} should be numbers above 0")
+    return found
+
+
+def batch_sizes(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    """Read a Click option that is a list of whole numbers above 0."""
+    found = numbers(context, parameter, value)
+    if not all(number.is_integer() for number in found):
+        raise click.BadParameter(f"{value!r} should be whole numbers")
+    return tuple(dict.fromkeys(int(number) for number in found))
+
+
+def percentiles(context: click.Context, parameter: click.Parameter, value: str) -> tuple[float, ...]:
+    """Read a Click option that is a list of percentiles."""
+    found = numbers(context, parameter, value)
+    if any(number > 100 for number in found):  # noqa: PLR2004
+        raise click.BadParameter(f"{value!r} should be numbers up to 100")
+    return tuple(dict.fromkeys(found))
+
+
+@main.command()
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.option("--reference", type=EXISTING_FILE, help="What the others are compared with: MODEL.safetensors.")
+@click.option("--batch", default="1,8", show_default=True, callback=batch_sizes, help="Lines in a call.")
+@click.option(
+    "--warmup", type=click.FloatRange(min=0), default=0.5, show_default=True, help="Seconds of each."
+)
+@click.option(
+    "--duration", type=click.FloatRange(min=0), default=3.0, show_default=True, help="Seconds, at least."
+)
+@click.option(
+    "--iterations", type=click.IntRange(min=1), default=10, show_default=True, help="Calls, at least."
+)
+@click.option(
+    "--percentile", default="50,90,99", show_default=True, callback=percentiles, help="To be shown."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all physical cores]")
+@click.option(
+    "--engine", "engines", multiple=True, help="What runs the FILEs that name none; more than once."
+)
+@click.option(
+    "--lines", "lines_dir", type=EXISTING_FOLDER, help="Line images to read.  [default: a drawn one]"
+)
+@click.option(
+    "--report", "reports", multiple=True, type=EXISTING_FOLDER, help="Validation report, for the CER."
+)
+@click.option(
+    "--max-variation", type=click.FloatRange(min=0), default=0.1, show_default=True, help="If stable."
+)
+@click.option("--json", "json_file", type=ANY_FILE, help="File for all the figures.")
+@click.option("--strict", is_flag=True, help="Exit with code 4 if something is unstable.")
+def latency(  # noqa: PLR0917
+    targets: tuple[str, ...],
+    reference: Path | None,
+    engines: tuple[str, ...],
+    reports: tuple[Path, ...],
+    json_file: Path | None,
+    strict: bool,
+    batch: tuple[int, ...],
+    percentile: tuple[float, ...],
+    **settings: Any,  # noqa: ANN401 - the options that LatencyOptions holds under the same names
+) -> None:
+    """Measure TARGETs against each other: FILE or ENGINE:FILE, such as openvino:model.onnx.
+
+    All are opened in one process and called in turns, so that a noisy machine hits all alike; before that
+    each is run alone in a process of its own for its peak memory. The engine alone and the whole way from
+    image file to text are told apart. --duration and --iterations are both minimums.
+
+    Exit codes: 1 if a target failed, 4 with --strict if something stayed unstable.
+    """
+    from htr_bench.latency import LatencyOptions
+    from htr_bench.targets import parse_targets
+    from htr_export.validation.report import load_report
+
+    options = LatencyOptions(batches=batch, percentiles=percentile, **settings)
+    found = parse_targets(targets, engines, reference)
+    documents = [load_report(folder) for folder in reports]
+    results = _measure(found, options, documents, json_file)
+    _judge(results, strict)
+
+
+def _measure(
+    targets: Sequence[Target],
+    options: LatencyOptions,
+    reports: Sequence[dict[str, Any]],
+    json_file: Path | None,
+) -> list[TargetResult]:
+    from htr_bench.latency import measure
+    from htr_bench.table import to_document
+    from htr_engines.environment import describe_environment
+    from htr_engines.files import write_text
+
+    environment = describe_environment()
+    with progress() as bar:
+        task = bar.add_task("Looking at the files", total=100)
+        results = measure(
+            targets,
+            options,
+            lambda what, done: bar.update(task, description=what, completed=round(100 * done)),
+        )
+    after = describe_environment()
+    environment["after"] = {name: after[name] for name in ("clock_mhz", "load_average", "gpus")}
+    if json_file:
+        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        document = to_document(results, options, reports, environment, command)
+        write_text(json_file, json.dumps(document, indent=1) + "\n")
+    _print(results, options, reports, environment)
+    if json_file:
+        click.echo(f"Next: all figures, with every call's time, are in {json_file}")
+    return results
+
+
+def _print(
+    results: Sequence[TargetResult],
+    options: LatencyOptions,
+    reports: Sequence[dict[str, Any]],
+    environment: dict[str, Any],
+) -> None:
+    from rich.console import Console
+
+    from htr_bench.table import glossary, make_tables
+    from htr_export.validation.html import printable
+
+    console = Console(highlight=False)
+    for table in make_tables(results, options, reports):
+        # A table that is wider than the terminal wraps, which is better than columns that are cut.
+        width = console.measure(table).maximum if console.is_terminal else 250
+        Console(width=max(console.width, width), highlight=False).print(table)
+    for result in results:
+        if result.failure is not None:
+            click.echo(f"failed: {printable(result.target.label)}: {printable(result.failure)}")
+    click.echo(_machine(environment))
+    click.echo(glossary(options))
+
+
+def _machine(environment: dict[str, Any]) -> str:
+    cores, load = environment["physical_cores"], environment["load_average"]
+    text = f"Machine: {environment['cpu']}, {cores} cores, {environment['os']}"
+    if load and load[0] > cores / 2:
+        text += f"; it was busy before (load {load[0]:.1f}), so the times are higher than on a quiet one"
+    return text
+
+
+def _judge(results: Sequence[TargetResult], strict: bool) -> None:
+    failed = sum(result.failure is not None for result in results)
+    if failed:
+        raise EngineError(f"{failed} of {len(results)} targets failed; the reasons stand under the table")
+    if strict and not all(item.stable for result in results for item in result.measurements):
+        raise UnstableError("some measurements are unstable; run again on a quieter machine, or for longer")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What is to be measured: a file and the engine that runs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from htr_engines.errors import EngineError
+from htr_export.artefact import ENGINES_OF_SUFFIX, open_any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from htr_engines.engine import Engine
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model file with the engine asked for."""
+
+    path: Path
+    engine: str | None = None  # None for the first that can run the file
+    is_reference: bool = False
+
+    @property
+    def label(self) -> str:
+        """The target as it was asked for."""
+        return f"{self.engine}:{self.path}" if self.engine else str(self.path)
+
+    def open(self, threads: int | None) -> Engine:
+        """Open the engine."""
+        return open_any(self.path, self.engine, threads)
+
+
+def known_engines() -> list[str]:
+    """Return the names that may stand before the colon of a target."""
+    return sorted({engine for engines in ENGINES_OF_SUFFIX.values() for engine in engines})
+
+
+def parse_targets(texts: Sequence[str], engines: Sequence[str], reference: Path | None) -> list[Target]:
+    """Read the targets of a command line.
+
+    Args:
+        texts: ``FILE`` or ``ENGINE:FILE``.
+        engines: that run each FILE that names none; without any, the first that can.
+        reference: what ratios are relative to; it is measured first.
+
+    Raises:
+        EngineError: if an engine is unknown.
+    """
+    targets = [] if reference is None else [Target(reference, is_reference=True)]
+    for text in texts:
+        engine, path = _split(text)
+        chosen: list[str | None] = [engine] if engine else [*engines] or [None]
+        targets += [Target(path, name) for name in chosen]
+    return list(dict.fromkeys(targets))
+
+
+def _split(text: str) -> tuple[str | None, Path]:
+    before, colon, after = text.partition(":")
+    if not colon or Path(text).exists():
+        return None, Path(text)
+    if before not in known_engines():
+        raise EngineError(f"no engine is called {before!r}; choose one of {', '.join(known_engines())}")
+    return before, Path(after)

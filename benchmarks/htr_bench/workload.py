@@ -1,0 +1,98 @@
+"""What every target of a run is given: the same lines, at the same width."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from htr_engines.ctc import decode_greedy
+from htr_engines.engine import infer_lines
+from htr_engines.errors import DataError, ImageError
+from htr_engines.files import atomic_path
+from htr_engines.lines import read_lines
+from htr_engines.preprocess import fit_line, load_pages
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from htr_engines.charset import Charset
+    from htr_engines.engine import Engine
+    from htr_engines.preprocess import Preprocessing
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Line images, on disk and as the network takes them."""
+
+    paths: tuple[Path, ...]
+    images: NDArray[np.float32]  # [N,1,H,W] in [0,1], of the same lines
+    preprocessing: Preprocessing
+
+    def batch(self, size: int) -> NDArray[np.float32]:
+        """Return ``size`` lines as float32 [N,1,H,W], beginning anew when there are fewer."""
+        return np.ascontiguousarray(self.images[np.arange(size) % len(self.images)])
+
+    def read(self, engine: Engine, charset: Charset, size: int) -> list[str]:
+        """Read ``size`` image files: decode, preprocess, infer, decode the logits."""
+        paths = [self.paths[index % len(self.paths)] for index in range(size)]
+        images = [
+            fit_line(load_pages(path, self.preprocessing.alpha)[0], self.preprocessing) for path in paths
+        ]
+        return [reading.text for reading in decode_greedy(infer_lines(engine, np.stack(images)), charset)]
+
+
+def prepare_workload(
+    lines_dir: Path | None, scratch: Path, size: int, preprocessing: Preprocessing
+) -> Workload:
+    """Load lines, or draw one.
+
+    Args:
+        lines_dir: folder of line images; None for a drawn one.
+        scratch: folder for the drawn line.
+        size: lines wanted.
+        preprocessing: of the networks.
+
+    Raises:
+        DataError: if no line can be read.
+    """
+    if lines_dir is None:
+        drawn = scratch / "line.png"
+        draw_line(drawn)
+        found = [drawn]
+    else:
+        found = [line.image for line in read_lines(lines_dir)]
+    paths: list[Path] = []
+    images: list[NDArray[np.float32]] = []
+    for path in found:
+        if len(paths) == size:
+            break
+        image = _load(path, preprocessing)
+        if image is not None:
+            paths.append(path)
+            images.append(image)
+    if not paths:
+        raise DataError(f"{lines_dir} holds no line image that can be read; give the folder of the lines")
+    return Workload(tuple(paths), np.stack(images), preprocessing)
+
+
+def draw_line(path: Path) -> None:
+    """Draw a line of 1024 x 128 pixels as PNG, always the same: strokes of ink on grainy paper."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    grain_HW = np.random.default_rng(2512).normal(236, 6, (128, 1024)).clip(0, 255).astype(np.uint8)
+    image = Image.fromarray(grain_HW)
+    text = "The quick brown fox jumps over the lazy dog"
+    ImageDraw.Draw(image).text((16, 30), text, fill=40, font=ImageFont.load_default(48))
+    with atomic_path(path) as temporary:
+        image.save(temporary, "PNG")
+
+
+def _load(path: Path, preprocessing: Preprocessing) -> NDArray[np.float32] | None:
+    try:
+        return fit_line(load_pages(path, preprocessing.alpha)[0], preprocessing)
+    except ImageError:
+        return None
