@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from htr_engines.charset import PRESETS, Charset, preset, read_charset
-from htr_engines.console import HtrGroup, stderr_console
+from htr_engines.console import HtrGroup, progress, stderr_console
 
 from htr_export.validation.command import validate_command
 
@@ -36,6 +38,28 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def onnx_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say what an ONNX graph should allow."""
+    for option in (
+        click.option("--width", default="dynamic", show_default=True, metavar="dynamic|N",
+                     callback=number_or_dynamic, help="Pixels of a line, a multiple of 8 from 32 to 2048."),
+        click.option("--batch", default="dynamic", show_default=True, metavar="dynamic|N",
+                     callback=number_or_dynamic, help="Lines per run."),
+        click.option("--opset", type=int, default=20, show_default=True, help="ONNX opset, 18 to 23."),
+    ):
+        command = option(command)
+    return command
+
+
+def number_or_dynamic(_context: click.Context, parameter: click.Parameter, value: str) -> int | None:
+    """Read a Click option that is a number or the word ``dynamic``, which gives None."""
+    if value == "dynamic":
+        return None
+    if not value.isdecimal():
+        raise click.BadParameter(f"{value!r} is neither a whole number nor 'dynamic'", param=parameter)
+    return int(value)
 
 
 def chosen_charset(dataset: str | None, charset_file: Path | None) -> Charset | None:
@@ -80,23 +104,10 @@ def megabytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB"
 
 
-def number_or_dynamic(_context: click.Context, parameter: click.Parameter, value: str) -> int | None:
-    """Read a Click option that is a number or the word ``dynamic``, which gives None."""
-    if value == "dynamic":
-        return None
-    if not value.isdecimal():
-        raise click.BadParameter(f"{value!r} is neither a whole number nor 'dynamic'", param=parameter)
-    return int(value)
-
-
 @main.command()
 @click.argument("model", type=FILE)
 @click.option("-o", "--output", type=FILE, required=True, help="The .onnx to write.")
-@click.option("--opset", type=int, default=20, show_default=True, help="ONNX opset, 18 to 23.")
-@click.option("--batch", default="dynamic", show_default=True, metavar="dynamic|N", callback=number_or_dynamic,
-              help="Lines per run.")
-@click.option("--width", default="dynamic", show_default=True, metavar="dynamic|N", callback=number_or_dynamic,
-              help="Pixels of a line, a multiple of 8 from 32 to 2048.")
+@onnx_options
 @click.option("--atol", type=float, default=2e-3, show_default=True, help="Allowed absolute difference of logits.")
 @click.option("--rtol", type=float, default=1e-3, show_default=True, help="Allowed relative difference of logits.")
 @model_options
@@ -139,6 +150,51 @@ def bundle(models: tuple[Path, ...], output: Path, report: Path | None) -> None:
     click.echo(f"wrote  {output} ({len(manifest['files'])} files, {megabytes(total)}): "
                f"{manifest['validation']['verdict']}")
     click.echo(f"next   htr-read --self-test {output}")
+
+
+@main.command()
+@click.argument("checkpoint", type=FILE)
+@click.option("-o", "--output", type=FILE, required=True, help="The bundle to write, NAME.htr.")
+@click.option("--lines", "lines_dir", type=FILE, required=True, help="Folder of line images to prove it on.")
+@click.option("--list", "list_file", type=FILE, help="Their list: .ln, .tsv, .csv, .jsonl.")
+@click.option("--max-cer-increase", type=click.FloatRange(min=0), default=0.1, show_default=True,
+              help="Percentage points of CER that the 95 % interval may reach.")
+@click.option("--limit", type=click.IntRange(min=1), help="Validate on the first N lines only.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all physical cores]")
+@onnx_options
+@model_options
+def ship(
+    checkpoint: Path, output: Path, lines_dir: Path, list_file: Path | None, max_cer_increase: float,
+    limit: int | None, threads: int | None, opset: int, batch: int | None, width: int | None,
+    dataset: str | None, charset_file: Path | None, weights: str | None,
+) -> None:
+    """Turn a training CHECKPOINT into a validated bundle: strip, onnx, validate and bundle in one go.
+
+    What has not changed since the last time is not done again. The files between the steps and the validation report
+    lie in NAME.htr.work beside the bundle.
+    """
+    charset = chosen_charset(dataset, charset_file)
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    with progress() as display:
+        task = display.add_task("loading PyTorch", total=None)
+        from htr_export.onnx_export import OnnxOptions
+        from htr_export.ship import Progress, ShipRequest
+        from htr_export.ship import ship as ship_all
+
+        request = ShipRequest(
+            checkpoint, output, lines_dir, list_file, charset, weights, OnnxOptions(opset, batch, width),
+            max_cer_increase, limit, threads,
+        )
+        listener = Progress(
+            on_step=lambda name: display.update(task, description=name, total=None, completed=0),
+            on_lines=lambda lines: display.update(task, total=lines, completed=0),
+            on_line=lambda lines: display.advance(task, lines),
+        )
+        steps = ship_all(request, command, listener)
+    for step in steps:
+        took = f"{step.seconds:.1f} s" if step.done else "unchanged"
+        click.echo(f"{step.name:9}{took:>10}  {step.result}")
+    click.echo(f"report    {request.work / 'report' / 'report.html'}\nnext      htr-read {output} IMAGE")
 
 
 @main.command()

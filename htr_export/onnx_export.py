@@ -88,7 +88,7 @@ def write_graph(model: Model, path: Path, options: OnnxOptions) -> None:
     clean(exported)
     _name_axes(exported, options)
     exported.producer_name = "htr-export"
-    exported.producer_version = _version()
+    exported.producer_version = tool_version()
     exported.doc_string = "HTR-ConvText: image [N,1,64,W] in [0,1], white = 1, to CTC logits [N,W/4,classes]"
     exported.metadata_props.clear()
     exported.metadata_props.update(model.metadata())
@@ -148,7 +148,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _version() -> str:
+def tool_version() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:

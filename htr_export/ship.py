@@ -1,0 +1,193 @@
+"""The whole chain in one go: strip, onnx, validate, bundle. What has not changed is not done again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from htr_engines.bundle import MANIFEST
+from htr_engines.errors import ParityError
+from htr_engines.files import sha256_of, write_text
+from htr_engines.lines import read_lines
+from htr_export.bundle_writer import write_bundle
+from htr_export.model import load_model
+from htr_export.onnx_export import OnnxOptions, export_onnx, tool_version
+from htr_export.strip import strip_checkpoint
+from htr_export.validation.parity import ValidationOptions
+from htr_export.validation.report import load_report
+from htr_export.validation.run import ValidationRequest, validate_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from htr_engines.charset import Charset
+    from htr_export.checkpoint import Weights
+
+
+@dataclass(frozen=True)
+class ShipRequest:
+    """What to ship and how."""
+
+    checkpoint: Path
+    output: Path  # the bundle
+    lines_dir: Path
+    list_file: Path | None = None
+    charset: Charset | None = None
+    weights: Weights | None = None
+    onnx: OnnxOptions = field(default_factory=OnnxOptions)
+    max_cer_increase: float = 0.1  # percentage points
+    limit: int | None = None  # lines to validate on
+    threads: int | None = None
+
+    @property
+    def work(self) -> Path:
+        """The folder of the files between the steps, beside the bundle."""
+        return self.output.with_name(f"{self.output.name}.work")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What became of one step."""
+
+    name: str
+    done: bool  # False where nothing had changed since it was last done
+    seconds: float
+    result: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Whom a shipment tells how far it is."""
+
+    on_step: Callable[[str], None] = lambda _: None
+    on_lines: Callable[[int], None] = lambda _: None  # how many lines validation will read
+    on_line: Callable[[int], None] = lambda _: None  # how many it has read since the last call
+
+
+def ship(request: ShipRequest, command: str, progress: Progress | None = None) -> list[Step]:
+    """Turn a checkpoint into a validated bundle.
+
+    Args:
+        request: what to ship.
+        command: as the validation report is to give it.
+        progress: told how far the work is.
+
+    Returns:
+        The steps in order.
+
+    Raises:
+        ParityError: if the exported model does not read as well; no bundle is written then.
+        HtrError: if an input cannot be used.
+    """
+    progress = progress or Progress()
+    memory = _Memory(request.work / "steps.json")
+    return [
+        _strip(request, memory, progress),
+        _onnx(request, memory, progress),
+        _validate(request, memory, progress, command),
+        _bundle(request, memory, progress),
+    ]
+
+
+class _Memory:
+    """Which step was last done with which inputs, and the hash of what it made."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._steps: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            self._steps = {}
+
+    def run(
+        self,
+        name: str,
+        inputs: list[Any],
+        output: Path,
+        work: Callable[[], object],
+    ) -> tuple[bool, float]:
+        """Do the step unless its inputs and its output are as they were; return whether, and the seconds."""
+        start = time.perf_counter()
+        text = json.dumps([tool_version(), inputs])
+        key = hashlib.sha256(text.encode()).hexdigest()
+        if output.is_file() and self._steps.get(name) == [key, sha256_of(output)]:
+            return False, time.perf_counter() - start
+        work()
+        self._steps[name] = [key, sha256_of(output)]
+        write_text(self._path, json.dumps(self._steps, indent=1))
+        return True, time.perf_counter() - start
+
+
+def _strip(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
+    progress.on_step("strip")
+    output = request.work / "model.safetensors"
+    characters = request.charset.characters if request.charset else None
+    inputs = [sha256_of(request.checkpoint) if request.checkpoint.is_file() else None, characters, request.weights]
+    done, seconds = memory.run(
+        "strip",
+        inputs,
+        output,
+        lambda: strip_checkpoint(request.checkpoint, output, request.charset, request.weights),
+    )
+    before, after = request.checkpoint.stat().st_size, output.stat().st_size
+    return Step("strip", done, seconds, f"{before / 1e6:.1f} MB -> {after / 1e6:.1f} MB")
+
+
+def _onnx(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
+    progress.on_step("onnx")
+    model, output = request.work / "model.safetensors", request.work / "model.onnx"
+    done, seconds = memory.run(
+        "onnx",
+        [sha256_of(model), asdict(request.onnx)],
+        output,
+        lambda: export_onnx(
+            load_model(model), output, request.onnx, on_step=lambda what: progress.on_step(f"onnx: {what}")
+        ),
+    )
+    return Step("onnx", done, seconds, f"{output.stat().st_size / 1e6:.1f} MB, equal to PyTorch")
+
+
+def _validate(request: ShipRequest, memory: _Memory, progress: Progress, command: str) -> Step:
+    progress.on_step("validate")
+    candidate, report = request.work / "model.onnx", request.work / "report"
+    validation = ValidationRequest(
+        reference=request.work / "model.safetensors",
+        candidate=candidate,
+        lines_dir=request.lines_dir,
+        list_file=request.list_file,
+        threads=request.threads,
+        limit=request.limit,
+        report=report,
+        options=ValidationOptions(max_cer_increase=request.max_cer_increase),
+    )
+    lines = [
+        (line.name, sha256_of(line.image) if line.image.is_file() else None, line.text)
+        for line in read_lines(request.lines_dir, request.list_file)[: request.limit]
+    ]
+    done, seconds = memory.run(
+        "validate",
+        [sha256_of(validation.reference), sha256_of(candidate), lines, request.max_cer_increase],
+        report / "report.json",
+        lambda: validate_files(validation, command, progress.on_lines, progress.on_line),
+    )
+    document = load_report(report)
+    if not document["passed"]:
+        raise ParityError(f"{document['verdict']}; no bundle was written, look at {report / 'report.html'}")
+    return Step("validate", done, seconds, document["verdict"])
+
+
+def _bundle(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
+    progress.on_step("bundle")
+    model, report = request.work / "model.onnx", request.work / "report"
+    done, seconds = memory.run(
+        "bundle",
+        [sha256_of(model), sha256_of(report / "report.json")],
+        request.output / MANIFEST,
+        lambda: write_bundle([model], request.output, report),
+    )
+    total = sum(path.stat().st_size for path in request.output.rglob("*") if path.is_file())
+    return Step("bundle", done, seconds, f"{request.output}, {total / 1e6:.1f} MB")
