@@ -1,4 +1,4 @@
-"""The command line ``htr-train``. Each command imports what it needs when it runs, so that ``--help`` is quick."""
+"""The command line ``htr-train``. Each command imports what it needs when it runs: ``--help`` stays quick."""
 
 from __future__ import annotations
 
@@ -22,11 +22,19 @@ def main() -> None:
 
 @main.command()
 @click.argument("recipe", type=EXISTING_FILE)
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one setting: --set ema.decay=0.999")
+@click.option(
+    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one setting: --set ema.decay=0.999"
+)
 @click.option("--output", type=ANY_PATH, help="Folder for checkpoints and logs.  [default: runs/RECIPE]")
-@click.option("--resume", metavar="auto|FILE", help="Continue from the output folder's last checkpoint, or from a file.")
-@click.option("--init-from", type=EXISTING_FILE, help="Start from a checkpoint's weights, on another character set too.")
-def fit(recipe: Path, changes: tuple[str, ...], output: Path | None, resume: str | None, init_from: Path | None) -> None:
+@click.option(
+    "--resume", metavar="auto|FILE", help="Continue from the output folder's last checkpoint, or from a file."
+)
+@click.option(
+    "--init-from", type=EXISTING_FILE, help="Start from a checkpoint's weights, on another character set too."
+)
+def fit(
+    recipe: Path, changes: tuple[str, ...], output: Path | None, resume: str | None, init_from: Path | None
+) -> None:
     """Train a network as RECIPE says."""
     from htr_training.loop import FitOptions
     from htr_training.loop import fit as run
@@ -41,7 +49,9 @@ def fit(recipe: Path, changes: tuple[str, ...], output: Path | None, resume: str
 @main.command()
 @click.argument("data", type=EXISTING_FOLDER)
 @click.option("--charset", help="iam, read2016, lam, vnondb, or a file.  [default: what the lines hold]")
-@click.option("--width", type=click.IntRange(32, 2048), default=512, show_default=True, help="Of the network.")
+@click.option(
+    "--width", type=click.IntRange(32, 2048), default=512, show_default=True, help="Of the network."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(data: Path, charset: str | None, width: int, as_json: bool) -> None:
     """Look DATA over before training: images, texts, lists. Exits 1 if something cannot be trained on."""
@@ -61,6 +71,35 @@ def check(data: Path, charset: str | None, width: int, as_json: bool) -> None:
         show(report, Console())
     if report.errors:
         raise SystemExit(1)
+
+
+@main.command()
+@click.argument("pages", type=click.Path(exists=True, path_type=Path), nargs=-1, required=True)
+@click.option("-o", "--output", type=ANY_PATH, required=True, help="The data set's folder.")
+@click.option("--images", type=EXISTING_FOLDER, help="Where else the page images may lie.")
+@click.option("--height", type=click.IntRange(16, 512), default=64, show_default=True, help="Of a line.")
+@click.option("--format", "image_format", type=click.Choice(["jpg", "png"]), default="jpg", show_default=True)
+@click.option("--val", type=click.FloatRange(0, 0.9), default=0.0, help="Share of the pages to validate on.")
+@click.option("--workers", type=click.IntRange(1), help="Number of processes.  [default: one per core]")
+@click.option("--overwrite", is_flag=True, help="Replace existing lists and their lines.")
+def cut(pages: tuple[Path, ...], **options: Any) -> None:  # noqa: ANN401
+    """Cut PAGES into lines: PAGE or ALTO XML files with their images, or folders of them."""
+    from htr_engines.console import progress
+    from htr_training.cut import CutOptions
+    from htr_training.cut import cut as run
+
+    with progress() as display:
+        task = display.add_task("cutting pages", total=None)
+        report = run(
+            CutOptions(sources=pages, **options),
+            lambda done, total: display.update(task, completed=done, total=total),
+        )
+    for left in report.lost_pages:
+        click.echo(f"left out: {left.source}: {left.reason}", err=True)
+    for reason, count in report.reasons.items():
+        click.echo(f"left out: {count} lines, because {reason}", err=True)
+    lines = f"{len(report.train)} lines to train on, {len(report.val)} to validate on"
+    click.echo(f"{lines}, from {report.pages} pages; look at them in {report.contact_sheet}")
 
 
 @main.command()
