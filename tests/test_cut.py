@@ -145,6 +145,14 @@ def test_alto_without_namespace_blanks_or_polygon(tmp_path):
     assert line.polygon.tolist() == [[10, 20], [110, 20], [110, 60], [10, 60]]
 
 
+@pytest.mark.parametrize(
+    "before", ['<String CONTENT="demain-"/>', '<String CONTENT="demain"/><String CONTENT="-"/>']
+)
+def test_a_hyphen_that_alto_gives_twice_counts_once(tmp_path, before):
+    line = read_one(tmp_path / "a.xml", alto_xml(alto_line(f'<SP/>{before}<HYP CONTENT="-"/>')))
+    assert line.text == "demain-"
+
+
 def test_an_alto_baseline_may_be_one_number(tmp_path):
     line = read_one(tmp_path / "a.xml", alto_xml(alto_line('<String CONTENT="x"/>', baseline="52.5")))
     assert line.baseline.tolist() == [[10, 52.5], [110, 52.5]]
@@ -327,6 +335,17 @@ def test_a_baseline_from_right_to_left_does_not_turn_the_line_over():
     assert forth.shape == back.shape
     assert np.abs(forth.astype(int) - back).mean() < 1
     assert stripe_rows(forth).mean() > forth.shape[0] / 2
+
+
+def test_an_upside_down_line_is_turned_over():
+    """Its outline tells it from a line whose baseline was only drawn backwards."""
+    page = stripe_page(lambda x: 140 + 0 * x)
+    polygon = np.array([(30.0, 120.0), (570.0, 120.0), (570.0, 160.0), (30.0, 160.0)])
+    baseline = np.array([(30.0, 150.0), (570.0, 150.0)])
+    turned = cut_line(page[::-1, ::-1].copy(), (600, 300) - polygon, (600, 300) - baseline, 40)
+    assert stripe_rows(turned).mean() == pytest.approx(
+        stripe_rows(cut_line(page, polygon, baseline, 40)).mean(), abs=1
+    )
 
 
 def test_neighbours_are_painted_over_with_the_paper_around():

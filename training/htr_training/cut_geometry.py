@@ -66,7 +66,10 @@ def cut_line(
         baseline = baseline[:0]
     if not len(baseline):
         baseline = _centre_line(polygon)
-    if not len(polygon) or not _holds(polygon, baseline):
+    if len(polygon) and not _holds(polygon, baseline):
+        polygon = polygon[:0]
+    baseline = _in_reading_direction(baseline, polygon)
+    if not len(polygon):
         polygon = _band(baseline, height)
     curve = _smooth_curve(baseline, _outline(polygon), _area(polygon) / _extent(polygon))
     frame = _project(_outline(polygon), curve)
@@ -92,7 +95,7 @@ def usable_polygon(polygon: Points, shape: tuple[int, ...]) -> Points:
 
 
 def usable_baseline(baseline: Points, shape: tuple[int, ...]) -> Points:
-    """Return a baseline within the image, left to right, or no point if it has no length."""
+    """Return a baseline within the image, or no point if it has no length."""
     clipped = _clip(baseline, shape)
     if len(clipped) < 2 or _length(clipped) < 2:  # noqa: PLR2004
         return clipped[:0]
@@ -102,7 +105,7 @@ def usable_baseline(baseline: Points, shape: tuple[int, ...]) -> Points:
         chord = clipped[1] - clipped[0]
     if np.hypot(*chord) < 2:  # noqa: PLR2004
         return clipped[:0]
-    return clipped[::-1] if chord[0] < 0 and abs(chord[0]) > abs(chord[1]) else clipped
+    return clipped
 
 
 def _clip(points: Points, shape: tuple[int, ...]) -> Points:
@@ -194,6 +197,18 @@ def _holds(polygon: Points, baseline: Points) -> bool:
     frame = _project(_outline(polygon), _resample(baseline))
     margin = OUTSIDE * (frame.bottom - frame.top)
     return frame.top < margin and frame.bottom > -margin
+
+
+def _in_reading_direction(baseline: Points, polygon: Points) -> Points:
+    """Turn a baseline that runs to the left, unless its outline shows that the line stands upside down."""
+    chord = baseline[-1] - baseline[0]
+    if chord[0] >= 0 or abs(chord[0]) < abs(chord[1]):
+        return baseline
+    if len(polygon):
+        frame = _project(_outline(polygon), _resample(baseline))
+        if -frame.top > 2 * frame.bottom:
+            return baseline
+    return baseline[::-1]
 
 
 def _band(baseline: Points, height: float) -> Points:

@@ -154,12 +154,16 @@ def _alto_line(line: ET.Element, number: int) -> PageLine:
 def _alto_text(line: ET.Element) -> str:
     """Join a line's words; writers that leave out the blanks between them have none at all."""
     parts = [(_local(part), part.get("CONTENT") or "") for part in line]
-    if not any(kind == "SP" for kind, _ in parts):
-        words = " ".join(content for kind, content in parts if kind == "String")
-        return words + "".join(content for kind, content in parts if kind == "HYP")
-    return "".join(
-        " " if kind == "SP" else content for kind, content in parts if kind in {"String", "SP", "HYP"}
-    )
+    blank = "" if any(kind == "SP" for kind, _ in parts) else " "
+    text = ""
+    for kind, content in parts:
+        if kind == "SP":
+            text += " "
+        elif kind == "String":
+            text += (blank if text else "") + content
+        elif kind == "HYP" and not text.endswith(content):  # some write the hyphen in both
+            text += content
+    return text
 
 
 def _clean(text: str) -> str:
