@@ -20,7 +20,7 @@ from htr_bench.table import glossary, make_tables, to_document
 from htr_bench.targets import Target, parse_targets
 from htr_bench.timing import is_stable, summarise, trimmed_variation
 from htr_engines.engine import EngineInfo, TensorInfo
-from htr_engines.errors import EngineError
+from htr_engines.errors import BundleError, EngineError
 
 SERIES = st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=60)
 
@@ -202,3 +202,30 @@ def test_document_holds_raw_values_units_and_options(tmp_path):
     assert fast["peak_memory"]["1"]["bytes"] == 300_000_000
     assert document["targets"][4]["failure"]
     assert "s per call" in document["units"].values()
+
+
+def test_a_bundle_stands_for_its_models(tmp_path):
+    manifest = {
+        "format": "htr-convtext-bundle",
+        "schema_version": 1,
+        "charset": "ab",
+        "preprocessing": {"width": 64, "height": 64},
+        "models": [
+            {"file": "model.onnx", "engines": ["onnxruntime", "openvino"], "precision": "fp32"},
+            {"file": "model.int8.onnx", "engines": ["openvino"], "precision": "int8"},
+        ],
+        "golden": [],
+        "files": {},
+    }
+    bundle = tmp_path / "name.htr"
+    bundle.mkdir()
+    (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    files = [bundle / "model.onnx", bundle / "model.int8.onnx"]
+    assert [target.path for target in parse_targets([str(bundle)], [], None)] == files
+    assert parse_targets([f"onnxruntime:{bundle}"], [], None) == [Target(files[0], "onnxruntime")]
+
+
+def test_a_broken_bundle_costs_its_own_row(tmp_path):
+    [target] = parse_targets([str(tmp_path)], [], None)
+    with pytest.raises(BundleError, match=r"no manifest\.json"):
+        target.open(1)

@@ -31,18 +31,19 @@ def describe(path: Path) -> Artefact:
     """Read the facts of a file. What is wrong with a file shows when it is run, so nothing is raised here."""
     if not path.is_file():
         return Artefact(None, None, None, None, None)
+    sha256, size = sha256_of(path), path.stat().st_size
     try:
         facts = inspect_artefact(path)
-    except (HtrError, ImportError):
-        facts = {}
-    charset, preprocessing = facts.get("charset"), facts.get("preprocessing")
-    return Artefact(
-        sha256=facts.get("sha256") or sha256_of(path),
-        bytes=path.stat().st_size,
-        precision=facts.get("precision"),
-        charset=Charset(charset) if charset else None,
-        preprocessing=Preprocessing.from_dict(preprocessing) if preprocessing else None,
-    )
+        charset, preprocessing = facts.get("charset"), facts.get("preprocessing")
+        return Artefact(
+            sha256=sha256,
+            bytes=size,
+            precision=facts.get("precision"),
+            charset=Charset(charset) if charset else None,
+            preprocessing=Preprocessing.from_dict(preprocessing) if preprocessing else None,
+        )
+    except (HtrError, ImportError, KeyError, TypeError, ValueError):
+        return Artefact(sha256, size, None, None, None)
 
 
 def common_preprocessing(artefacts: Iterable[Artefact]) -> Preprocessing:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from htr_bench.exporters import exporters
+from htr_bench.options import batch_sizes, percentiles
 from htr_engines.console import HtrGroup, progress
 from htr_engines.errors import EngineError, UnstableError
 
@@ -30,31 +30,7 @@ def main() -> None:
     """Measure models on this machine."""
 
 
-def numbers(_context: click.Context, parameter: click.Parameter, value: str) -> tuple[float, ...]:
-    """Read a Click option that is a list of numbers above 0, separated by commas."""
-    try:
-        found = tuple(float(part) for part in value.split(","))
-    except ValueError:
-        raise click.BadParameter(f"{value!r} should be numbers such as {parameter.default}") from None
-    if not all(number > 0 for number in found):
-        raise click.BadParameter(f"{value!r} should be numbers above 0")
-    return found
-
-
-def batch_sizes(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
-    """Read a Click option that is a list of whole numbers above 0."""
-    found = numbers(context, parameter, value)
-    if not all(number.is_integer() for number in found):
-        raise click.BadParameter(f"{value!r} should be whole numbers")
-    return tuple(dict.fromkeys(int(number) for number in found))
-
-
-def percentiles(context: click.Context, parameter: click.Parameter, value: str) -> tuple[float, ...]:
-    """Read a Click option that is a list of percentiles."""
-    found = numbers(context, parameter, value)
-    if any(number > 100 for number in found):  # noqa: PLR2004
-        raise click.BadParameter(f"{value!r} should be numbers up to 100")
-    return tuple(dict.fromkeys(found))
+main.add_command(exporters)
 
 
 @main.command()
@@ -126,7 +102,7 @@ def _measure(
 ) -> list[TargetResult]:
     from htr_bench.latency import measure
     from htr_bench.table import to_document
-    from htr_engines.environment import describe_environment
+    from htr_engines.environment import command_line, describe_environment
     from htr_engines.files import write_text
 
     environment = describe_environment()
@@ -140,8 +116,7 @@ def _measure(
     after = describe_environment()
     environment["after"] = {name: after[name] for name in ("clock_mhz", "load_average", "gpus")}
     if json_file:
-        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        document = to_document(results, options, reports, environment, command)
+        document = to_document(results, options, reports, environment, command_line())
         write_text(json_file, json.dumps(document, indent=1) + "\n")
     _print(results, options, reports, environment)
     if json_file:

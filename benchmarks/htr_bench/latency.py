@@ -39,6 +39,7 @@ class LatencyOptions:
     """How long and on what to measure."""
 
     batches: tuple[int, ...] = (1, 8)
+    scopes: tuple[Scope, ...] = SCOPES
     warmup: float = 0.5  # seconds per measurement, at least one call
     duration: float = 3.0  # seconds of measured calls per measurement, at least
     iterations: int = 10  # measured calls per measurement, at least
@@ -151,7 +152,7 @@ def _prepare(
     cells = [
         _Cell(number, batch, scope, _call(engine, workload, charset, batch, scope))
         for batch in options.batches
-        for scope in SCOPES
+        for scope in options.scopes
     ]
     return replace(result, info=engine.info), cells
 

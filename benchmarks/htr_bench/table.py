@@ -6,7 +6,6 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from htr_bench.latency import SCOPES, LatencyOptions, TargetResult
 from htr_bench.rows import Row, make_rows
 from htr_bench.timing import name_of
 from htr_export.validation.html import printable
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.table import Table
+
+    from htr_bench.latency import LatencyOptions, TargetResult
 
 SCHEMA_VERSION = 1
 TITLES = {
@@ -46,7 +47,7 @@ def make_tables(
     from rich.text import Text
 
     tables = []
-    for scope in SCOPES:
+    for scope in options.scopes:
         table = Table(
             title=f"{TITLES[scope]} (times in ms per call)", box=box.SIMPLE_HEAD, title_justify="left"
         )
@@ -112,7 +113,7 @@ lines/s        batch / median
 x ref          how many times as fast as the reference, by the medians
 peak MB        resident memory at its highest in a process of its own, Python and libraries included
 CER %, ΔCER    per cent and percentage points, from the validation reports given
-unstable       the middle 80 % of the calls scatter (std / mean) by more than {100 * options.max_variation:g} %, \
+unstable       the middle 80 % of calls scatter (std / mean) by more than {100 * options.max_variation:g} %, \
 even in twice the time
 not validated  no report given of this file on this engine
 MB             10^6 bytes"""
@@ -126,7 +127,7 @@ def to_document(
     command: str,
 ) -> dict[str, Any]:
     """Return the JSON document: raw values, units, the environment and the command."""
-    rows = [row for scope in SCOPES for row in make_rows(results, scope, reports)]
+    rows = [row for scope in options.scopes for row in make_rows(results, scope, reports)]
     places = {id(row.measurement): row for row in rows}
     return {
         "schema_version": SCHEMA_VERSION,

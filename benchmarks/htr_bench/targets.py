@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from htr_engines.errors import EngineError
+from htr_engines.bundle import open_bundle
+from htr_engines.errors import BundleError, EngineError
 from htr_export.artefact import ENGINES_OF_SUFFIX, open_any
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Target:
 
     def open(self, threads: int | None) -> Engine:
         """Open the engine."""
+        if self.path.is_dir():
+            open_bundle(self.path)  # says what is wrong with the bundle
         return open_any(self.path, self.engine, threads)
 
 
@@ -39,10 +42,10 @@ def known_engines() -> list[str]:
 
 
 def parse_targets(texts: Sequence[str], engines: Sequence[str], reference: Path | None) -> list[Target]:
-    """Read the targets of a command line.
+    """Read the targets of a command line; a bundle stands for each of its models.
 
     Args:
-        texts: ``FILE`` or ``ENGINE:FILE``.
+        texts: ``FILE`` or ``ENGINE:FILE``, a file or the folder of a bundle.
         engines: that run each FILE that names none; without any, the first that can.
         reference: what ratios are relative to; it is measured first.
 
@@ -53,8 +56,18 @@ def parse_targets(texts: Sequence[str], engines: Sequence[str], reference: Path 
     for text in texts:
         engine, path = _split(text)
         chosen: list[str | None] = [engine] if engine else [*engines] or [None]
-        targets += [Target(path, name) for name in chosen]
+        targets += [Target(file, name) for name in chosen for file in _files(path, name)]
     return list(dict.fromkeys(targets))
+
+
+def _files(path: Path, engine: str | None) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    try:
+        models = open_bundle(path).models
+    except BundleError:
+        return [path]  # costs its own row once it is opened
+    return [model.file for model in models if engine is None or engine in model.engines] or [path]
 
 
 def _split(text: str) -> tuple[str | None, Path]:

@@ -6,8 +6,10 @@ import importlib.metadata
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,11 @@ def describe_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "libraries": _libraries(),
     }
+
+
+def command_line() -> str:
+    """Return the command that this process was started with, without the folder of its program."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def _cpu_model() -> str | None:

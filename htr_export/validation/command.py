@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +56,7 @@ def validate_command(  # noqa: PLR0917
     Passes (exit code 0) when the upper end of the 95 % interval of the increase in CER is at most the bound,
     all logits are finite and no line's logits depend on its batch. Fails with exit code 3.
     """
+    from htr_engines.environment import command_line
     from htr_export.validation.parity import ValidationOptions
     from htr_export.validation.run import ValidationRequest
 
@@ -71,7 +71,7 @@ def validate_command(  # noqa: PLR0917
         report=report,
         options=ValidationOptions(max_cer_increase=max_cer_increase, batch_size=batch_size),
     )
-    validation = run_with_progress(request, shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+    validation = run_with_progress(request, command_line())
     if as_json:
         from htr_export.validation.report import to_json
 
