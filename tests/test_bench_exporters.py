@@ -7,7 +7,8 @@ import pytest
 from bench_fakes import write_onnx
 from click.testing import CliRunner
 
-from htr_bench import exporters
+from htr_bench import exporters, latency
+from htr_bench.alone import Peak
 from htr_bench.artefacts import Artefact
 from htr_bench.cli import main
 from htr_bench.latency import Measurement, TargetResult
@@ -58,6 +59,7 @@ def test_the_command_measures_what_the_exporters_write(tmp_path, monkeypatch):
     monkeypatch.setattr(
         exporters, "EXPORTERS", {"htr-export": write, "stock-dynamo": fail, "stock-torchscript": write}
     )
+    monkeypatch.setattr(latency, "run_alone", lambda _request: Peak(2, 1))
     config = NetworkConfig(8, embed_dim=32, depth=3, num_heads=2, mobilevit_head_dim=8, image_width=64)
     model = Model(config, Charset("abcdefg"), dict(HTRConvText(config).state_dict()), {})
     save_model(model, tmp_path / "tiny.safetensors")

@@ -107,7 +107,8 @@ def measure(
     Raises:
         DataError: if ``lines_dir`` holds no line that can be read.
     """
-    results = [TargetResult(target, describe(target.path)) for target in targets]
+    artefacts = {target.path: describe(target.path) for target in targets}
+    results = [TargetResult(target, artefacts[target.path]) for target in targets]
     preprocessing = common_preprocessing(result.artefact for result in results)
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as engines:
         workload = prepare_workload(options.lines_dir, Path(scratch), max(options.batches), preprocessing)
