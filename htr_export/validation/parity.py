@@ -1,10 +1,10 @@
-"""Reads every line with the reference and with the candidate, and judges the candidate."""
+"""Reads every line with the reference and with the candidate."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,11 +12,19 @@ from htr_engines.ctc import decode_greedy
 from htr_engines.engine import infer_lines
 from htr_engines.errors import DataError, ImageError
 from htr_engines.files import sha256_of
-from htr_engines.metrics import ErrorCounts, count_errors
+from htr_engines.metrics import count_errors
 from htr_engines.preprocess import fit_line, load_pages
-from htr_export.validation.batching import BatchConsistency, check_batching, tolerance_of
-from htr_export.validation.statistics import RESAMPLES, SEED, Interval, paired_bootstrap
-from htr_export.validation.tensors import TensorDifference, TensorTally
+from htr_export.validation.batching import check_batching, tolerance_of
+from htr_export.validation.judgement import judge
+from htr_export.validation.result import (
+    Findings,
+    LineRecord,
+    Seconds,
+    SkippedLine,
+    ValidationOptions,
+    ValidationResult,
+)
+from htr_export.validation.tensors import TensorTally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,105 +36,9 @@ if TYPE_CHECKING:
     from htr_engines.lines import Line
     from htr_engines.preprocess import Preprocessing
 
+__all__ = ["ValidationOptions", "ValidationResult", "validate"]
+
 CONSISTENCY_LINES = 8  # enough to fill a batch, few enough to cost nothing
-FEW_LINES = 100  # below this the bootstrap's interval is rough, and says so
-
-Mode = Literal["transcripts", "agreement"]
-
-
-@dataclass(frozen=True)
-class ValidationOptions:
-    """What a candidate has to hold, and how it is tried."""
-
-    max_cer_increase: float = 0.1  # percentage points that the interval's upper end may reach
-    batch_size: int = 8
-    precision: str = "fp32"  # of the candidate; sets the tolerance of the batch checks
-    resamples: int = RESAMPLES  # of the bootstrap
-    seed: int = SEED  # of the bootstrap
-
-
-@dataclass(frozen=True)
-class LineRecord:
-    """One line, read twice."""
-
-    name: str
-    sha256: str  # of the image file
-    truth: str | None
-    reference: str
-    candidate: str
-    max_abs: float  # largest difference of its logits
-    reference_errors: ErrorCounts | None  # None where the line has no transcript
-    candidate_errors: ErrorCounts | None
-
-    @property
-    def changed(self) -> bool:
-        """Whether the candidate reads something else than the reference."""
-        return self.reference != self.candidate
-
-
-@dataclass(frozen=True)
-class SkippedLine:
-    """A line whose image cannot be read."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Error rates in per cent."""
-
-    cer: float
-    wer: float
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that the candidate had to hold."""
-
-    name: str
-    passed: bool
-    detail: str
-
-
-@dataclass(frozen=True)
-class Seconds:
-    """Where the time went."""
-
-    reference: float  # in the reference's engine
-    candidate: float  # in the candidate's engine, the batch checks not included
-    total: float
-
-
-@dataclass(frozen=True)
-class ValidationResult:
-    """All that was found out about a candidate."""
-
-    mode: Mode  # "agreement" where no line has a transcript
-    passed: bool
-    checks: tuple[Check, ...]
-    lines: int  # that were read
-    lines_with_transcript: int
-    changed: int  # lines that the two read differently
-    reference_rates: Rates | None  # None in agreement mode
-    candidate_rates: Rates  # in agreement mode against the reference's readings
-    cer_increase: Interval
-    wer_increase: Interval
-    tensors: TensorDifference
-    batching: BatchConsistency
-    options: ValidationOptions
-    seconds: Seconds
-    records: tuple[LineRecord, ...]
-    skipped: tuple[SkippedLine, ...]
-
-
-@dataclass(frozen=True)
-class _Findings:
-    records: list[LineRecord]
-    skipped: list[SkippedLine]
-    tensors: TensorDifference
-    batching: BatchConsistency
-    seconds: Seconds
 
 
 @dataclass(frozen=True)
@@ -183,7 +95,7 @@ def validate(
         raise DataError(_nothing_readable(skipped))
     batching = check_batching(candidate, first_N1HW, tolerance_of(options.precision, candidate.info.device))
     seconds = Seconds(reference_clock.seconds, candidate_clock.seconds, time.perf_counter() - began)
-    return _judge(_Findings(records, skipped, tally.result(), batching, seconds), options)
+    return judge(Findings(records, skipped, tally.result(), batching, seconds), options)
 
 
 class _Clock:
@@ -240,101 +152,3 @@ def _nothing_readable(skipped: list[SkippedLine]) -> str:
     if not skipped:
         return "there is no line to validate on; give a folder with line images"
     return f"none of the {len(skipped)} line images can be read, the first because {skipped[0].reason}"
-
-
-def _judge(findings: _Findings, options: ValidationOptions) -> ValidationResult:
-    records = findings.records
-    with_transcript = sum(record.truth is not None for record in records)
-    mode: Mode = "transcripts" if with_transcript else "agreement"
-    was, now = _errors(records, mode)
-    cer_increase = _interval(
-        [errors.char_edits for errors in was],
-        [errors.char_edits for errors in now],
-        [errors.chars for errors in now],
-        options,
-    )
-    wer_increase = _interval(
-        [errors.word_edits for errors in was],
-        [errors.word_edits for errors in now],
-        [errors.words for errors in now],
-        options,
-    )
-    checks = _checks(findings.tensors, findings.batching, cer_increase, mode, options.max_cer_increase)
-    return ValidationResult(
-        mode=mode,
-        passed=all(check.passed for check in checks),
-        checks=checks,
-        lines=len(records),
-        lines_with_transcript=with_transcript,
-        changed=sum(record.changed for record in records),
-        reference_rates=_rates(was) if mode == "transcripts" else None,
-        candidate_rates=_rates(now),
-        cer_increase=cer_increase,
-        wer_increase=wer_increase,
-        tensors=findings.tensors,
-        batching=findings.batching,
-        options=options,
-        seconds=findings.seconds,
-        records=tuple(records),
-        skipped=tuple(findings.skipped),
-    )
-
-
-def _errors(records: list[LineRecord], mode: Mode) -> tuple[list[ErrorCounts], list[ErrorCounts]]:
-    """Return the errors of the reference and of the candidate, line by line, over the lines that count."""
-    if mode == "transcripts":
-        return (
-            [record.reference_errors for record in records if record.reference_errors is not None],
-            [record.candidate_errors for record in records if record.candidate_errors is not None],
-        )
-    now = [count_errors(record.candidate, record.reference) for record in records]
-    return [ErrorCounts()] * len(now), now
-
-
-def _interval(was: list[int], now: list[int], lengths: list[int], options: ValidationOptions) -> Interval:
-    return paired_bootstrap(
-        np.array(was), np.array(now), np.array(lengths), resamples=options.resamples, seed=options.seed
-    )
-
-
-def _rates(errors: list[ErrorCounts]) -> Rates:
-    total = sum(errors, ErrorCounts())
-    return Rates(100 * total.cer, 100 * total.wer)
-
-
-def _checks(
-    tensors: TensorDifference,
-    batching: BatchConsistency,
-    increase: Interval,
-    mode: Mode,
-    bound: float,
-) -> tuple[Check, ...]:
-    size = f"a batch of {batching.batch}"
-    what = "CER increase" if mode == "transcripts" else "CER against the reference's readings"
-    interval = (
-        f"{increase.estimate:+.3f} points, 95 % interval [{increase.low:+.3f}, {increase.high:+.3f}], "
-        f"bound {bound:+.3f}"
-    )
-    return (
-        _finite_check(tensors),
-        _batch_check("equal rows", f"one line all over {size}", batching.equal_rows, batching.tolerance),
-        _batch_check("order", f"{size} in reverse", batching.order, batching.tolerance),
-        _batch_check("batch size", f"{size} against single lines", batching.single, batching.tolerance),
-        Check("accuracy", increase.high <= bound, f"{what} {interval}"),
-    )
-
-
-def _finite_check(tensors: TensorDifference) -> Check:
-    was, now = tensors.reference_not_finite, tensors.candidate_not_finite
-    if was or now:
-        detail = (
-            f"of {tensors.values} logits {was} of the reference and {now} of the candidate are not finite"
-        )
-        return Check("finite", passed=False, detail=detail)
-    return Check("finite", passed=True, detail=f"all {tensors.values} logits are finite")
-
-
-def _batch_check(name: str, what: str, distance: float | None, tolerance: float) -> Check:
-    if distance is None:
-        return Check(name, passed=False, detail=f"{what}: the logits are not finite")
-    return Check(name, distance <= tolerance, f"{what}: max diff {distance:.1e} (atol {tolerance:.0e})")

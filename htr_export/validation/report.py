@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from htr_engines.engine import EngineInfo
     from htr_engines.lines import Line
     from htr_engines.preprocess import Alpha
-    from htr_export.validation.parity import LineRecord, ValidationResult
+    from htr_export.validation.result import LineRecord, ValidationResult
 
 SCHEMA_VERSION = 1
 SAMPLES = 3  # lines saved for the golden vectors of a bundle

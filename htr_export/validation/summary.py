@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from htr_export.validation.parity import FEW_LINES
-
 if TYPE_CHECKING:
-    from htr_export.validation.parity import Check, ValidationResult
+    from htr_export.validation.result import Check, ValidationResult
     from htr_export.validation.statistics import Interval
 
+FEW_LINES = 100  # below this the bootstrap's interval is rough
 TICKS = {True: "✓", False: "x"}
 
 

@@ -1,0 +1,122 @@
+"""From what was read to error rates, checks and the verdict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from htr_engines.metrics import ErrorCounts, count_errors
+from htr_export.validation.result import (
+    Check,
+    Findings,
+    LineRecord,
+    Mode,
+    Rates,
+    ValidationOptions,
+    ValidationResult,
+)
+from htr_export.validation.statistics import Interval, paired_bootstrap
+
+if TYPE_CHECKING:
+    from htr_export.validation.batching import BatchConsistency
+    from htr_export.validation.tensors import TensorDifference
+
+
+def judge(findings: Findings, options: ValidationOptions) -> ValidationResult:
+    """Compute the rates, their differences and the checks; the candidate passes if all checks do."""
+    records = findings.records
+    with_transcript = sum(record.truth is not None for record in records)
+    mode: Mode = "transcripts" if with_transcript else "agreement"
+    was, now = _errors(records, mode)
+    cer_increase = _interval(
+        [errors.char_edits for errors in was],
+        [errors.char_edits for errors in now],
+        [errors.chars for errors in now],
+        options,
+    )
+    wer_increase = _interval(
+        [errors.word_edits for errors in was],
+        [errors.word_edits for errors in now],
+        [errors.words for errors in now],
+        options,
+    )
+    checks = _checks(findings.tensors, findings.batching, cer_increase, mode, options.max_cer_increase)
+    return ValidationResult(
+        mode=mode,
+        passed=all(check.passed for check in checks),
+        checks=checks,
+        lines=len(records),
+        lines_with_transcript=with_transcript,
+        changed=sum(record.changed for record in records),
+        reference_rates=_rates(was) if mode == "transcripts" else None,
+        candidate_rates=_rates(now),
+        cer_increase=cer_increase,
+        wer_increase=wer_increase,
+        tensors=findings.tensors,
+        batching=findings.batching,
+        options=options,
+        seconds=findings.seconds,
+        records=tuple(records),
+        skipped=tuple(findings.skipped),
+    )
+
+
+def _errors(records: list[LineRecord], mode: Mode) -> tuple[list[ErrorCounts], list[ErrorCounts]]:
+    """Return the errors of the reference and of the candidate, line by line, over the lines that count."""
+    if mode == "transcripts":
+        return (
+            [record.reference_errors for record in records if record.reference_errors is not None],
+            [record.candidate_errors for record in records if record.candidate_errors is not None],
+        )
+    now = [count_errors(record.candidate, record.reference) for record in records]
+    return [ErrorCounts()] * len(now), now
+
+
+def _interval(was: list[int], now: list[int], lengths: list[int], options: ValidationOptions) -> Interval:
+    return paired_bootstrap(
+        np.array(was), np.array(now), np.array(lengths), resamples=options.resamples, seed=options.seed
+    )
+
+
+def _rates(errors: list[ErrorCounts]) -> Rates:
+    total = sum(errors, ErrorCounts())
+    return Rates(100 * total.cer, 100 * total.wer)
+
+
+def _checks(
+    tensors: TensorDifference,
+    batching: BatchConsistency,
+    increase: Interval,
+    mode: Mode,
+    bound: float,
+) -> tuple[Check, ...]:
+    size = f"a batch of {batching.batch}"
+    what = "CER increase" if mode == "transcripts" else "CER against the reference's readings"
+    interval = (
+        f"{increase.estimate:+.3f} points, 95 % interval [{increase.low:+.3f}, {increase.high:+.3f}], "
+        f"bound {bound:+.3f}"
+    )
+    return (
+        _finite_check(tensors),
+        _batch_check("equal rows", f"one line all over {size}", batching.equal_rows, batching.tolerance),
+        _batch_check("order", f"{size} in reverse", batching.order, batching.tolerance),
+        _batch_check("batch size", f"{size} against single lines", batching.single, batching.tolerance),
+        Check("accuracy", increase.high <= bound, f"{what} {interval}"),
+    )
+
+
+def _finite_check(tensors: TensorDifference) -> Check:
+    was, now = tensors.reference_not_finite, tensors.candidate_not_finite
+    if was or now:
+        detail = (
+            f"of {tensors.values} logits {was} of the reference and {now} of the candidate are not finite"
+        )
+        return Check("finite", passed=False, detail=detail)
+    return Check("finite", passed=True, detail=f"all {tensors.values} logits are finite")
+
+
+def _batch_check(name: str, what: str, distance: float | None, tolerance: float) -> Check:
+    if distance is None:
+        return Check(name, passed=False, detail=f"{what}: the logits are not finite")
+    return Check(name, distance <= tolerance, f"{what}: max diff {distance:.1e} (atol {tolerance:.0e})")
