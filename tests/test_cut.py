@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 import unicodedata
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
@@ -415,6 +416,13 @@ def test_any_shape_gives_a_line_or_a_reason(polygon, baseline, height):
     assert line.size < 40 * 400 * 200
 
 
+def test_an_outline_of_many_thousand_corners_takes_no_longer_than_it_must():
+    scribble = np.random.default_rng(0).uniform(0, 400, (300_000, 2))
+    started = time.perf_counter()
+    cut_line(paper(), scribble, scribble[:200_000], 40)
+    assert time.perf_counter() - started < 20  # some 0.5 s; without a limit, minutes
+
+
 def test_the_usual_height_comes_from_outlines_or_from_distances():
     box = np.array([(0.0, 0.0), (400.0, 0.0), (400.0, 40.0), (0.0, 40.0)])
     assert usual_height([box, NONE], [NONE], 900) == pytest.approx(40, rel=0.05)
@@ -448,6 +456,9 @@ def test_scales_that_cannot_be_are_refused():
         find_scale(page_of((400, 200)), (400, 200))
     with pytest.raises(DataError, match="another picture"):
         find_scale(page_of((400, 200)), (400, 400))
+    for size in ((1e-300, 1e-300), (1e300, 1e300), (1e-300, 1e300)):
+        with pytest.raises(DataError, match="another picture"):
+            find_scale(page_of(size, corner=(0.0, 0.0)), (400, 400))
     with pytest.raises(DataError, match="inch1200"):
         find_scale(page_of((0, 0), unit="inch1200"), (400, 400))
 

@@ -28,7 +28,7 @@ OUTSIDE = 0.1  # heights; a baseline further out belongs to another polygon
 SMOOTHING = 0.75  # heights over which the corners of a baseline are rounded
 DETOUR = 1.5  # a baseline longer than this against its ends' distance is scribble
 DIRECTED, BENT = 4, 12  # variance along an outline by that across: some 3.5 and 6 times as long as high
-MAX_POINTS = 5000  # of an outline
+MAX_POINTS = 5000  # of an outline; real ones have some hundred
 MIN_SIZE = 8  # pixels; a smaller line shows no text
 
 
@@ -109,7 +109,12 @@ def usable_baseline(baseline: Points, shape: tuple[int, ...]) -> Points:
 
 
 def _clip(points: Points, shape: tuple[int, ...]) -> Points:
-    return points.clip((0, 0), (shape[1], shape[0]))
+    return _thin(points).clip((0, 0), (shape[1], shape[0]))
+
+
+def _thin(points: Points) -> Points:
+    """Return at most ``MAX_POINTS`` of the points, evenly."""
+    return points[:: max(1, -(-len(points) // MAX_POINTS))]
 
 
 def _length(points: Points) -> float:
@@ -128,9 +133,7 @@ def _area(polygon: Points) -> float:
 
 def _outline(polygon: Points) -> Points:
     """Return points all along a polygon's edges."""
-    closed = np.concatenate([polygon, polygon[:1]])
-    points = _resample(closed)
-    return points[:: -(-len(points) // MAX_POINTS)]
+    return _thin(_resample(np.concatenate([polygon, polygon[:1]])))
 
 
 def _resample(points: Points) -> Points:
@@ -147,7 +150,7 @@ def _centre_line(polygon: Points) -> Points:
     spread, directions = np.linalg.eigh(np.cov((points - middle).T))
     direction = directions[:, 1] * np.sign(directions[0, 1] or 1)
     elongation = spread[1] / max(spread[0], 1e-9)
-    degree = 3 if elongation > BENT else 1
+    degree = 3 if elongation > BENT and _extent(polygon) > 4 * STEP else 1
     if elongation < DIRECTED or abs(direction[0]) < abs(direction[1]):
         direction, degree = np.array([1.0, 0.0]), 0
     across = np.array([-direction[1], direction[0]])

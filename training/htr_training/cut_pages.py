@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ASPECT = 0.05  # by which a page and its image may differ in shape
+MOST = 1000  # times that a page and its image may differ in size, which leaves room for any unit
 BEYOND = 1.1  # coordinates that pass the page's own edge by more than this are not in its units
 
 
@@ -126,11 +127,15 @@ def find_scale(page: Page, shape: tuple[int, ...]) -> tuple[float, float]:
     if (reach > np.multiply((page.width, page.height), BEYOND)).any() and (reach <= (width, height)).all():
         return 1.0, 1.0  # the page's size is wrong: the coordinates were made on this very image
     across, down = width / page.width, height / page.height
-    if abs(across / down - 1) > ASPECT:
-        sizes = f"the page is {page.width:g} x {page.height:g}, but its image {width} x {height}"
-        turned = abs((height / page.width) / (width / page.height) - 1) <= ASPECT
-        raise DataError(f"{sizes}: {'the image is turned' if turned else 'another picture'}")
-    return across, down
+    if 1 / MOST < across < MOST and abs(across / down - 1) <= ASPECT:
+        return across, down
+    turned = (
+        abs(across / down - 1) > ASPECT and abs((height / page.width) / (width / page.height) - 1) <= ASPECT
+    )
+    raise DataError(
+        f"the page is {page.width:g} x {page.height:g}, but its image {width} x {height}: "
+        f"{'the image is turned' if turned else 'another picture'}"
+    )
 
 
 def _xml_files(sources: Iterable[Path]) -> Iterable[tuple[Path, str]]:
