@@ -131,7 +131,7 @@ def print_summary(validation: Validation, request: ValidationRequest) -> None:
 def _next_step(passed: bool, request: ValidationRequest) -> str:
     if request.report is None:
         return "Next: add --report DIR to see the changed lines and to let a bundle carry the proof"
-    if not passed:
+    if not passed or request.candidate.suffix != ".onnx":
         return f"Next: look at {request.report / 'report.html'}"
     bundle = f"{request.candidate.name.split('.')[0]}.htr"
     arguments = ["bundle", str(request.candidate), "-o", bundle, "--report", str(request.report)]

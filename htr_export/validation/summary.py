@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from htr_export.validation.statistics import Interval
 
 FEW_LINES = 100  # below this the bootstrap's interval is rough
+POOR_CER = 50.0  # per cent; a reference that reads so badly proves little
 TICKS = {True: "✓", False: "x"}
 
 
@@ -47,6 +48,11 @@ def notes(result: ValidationResult, listed: int) -> list[str]:
         found.append(
             f"Without transcript: {_lines(result.lines - result.lines_with_transcript)}, which count for the "
             "logits and the changed readings, not for CER and WER."
+        )
+    if result.reference_rates and result.reference_rates.cer > POOR_CER:
+        found.append(
+            f"The reference itself misreads these lines (CER {result.reference_rates.cer:.0f} %), so that this proves "
+            "little: validate on lines of the kind that it was trained on."
         )
     if result.skipped:
         found.append(f"Left out, since the image cannot be read: {_lines(len(result.skipped))}.")

@@ -1,0 +1,117 @@
+"""Line lists in the three layouts, and files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from htr_engines.errors import DataError
+from htr_engines.files import atomic_folder, atomic_path, sha256_of
+from htr_engines.lines import collapse, read_lines
+
+
+@pytest.fixture
+def folder(tmp_path):
+    lines = tmp_path / "lines"
+    lines.mkdir()
+    for name in ("b.png", "a.JPG", "note.md"):
+        (lines / name).write_bytes(b"")
+    (lines / "a.txt").write_text("  eins \t zwei\n", encoding="utf-8")
+    return lines
+
+
+def test_a_folder_gives_its_images_by_name(folder):
+    lines = read_lines(folder)
+    assert [(line.name, line.text) for line in lines] == [("a.JPG", "eins zwei"), ("b.png", None)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("l.ln", "b.png\n\na.JPG\n"),
+        ("l.tsv", "file\ttext\nb.png\tdrei\na.JPG\teins  zwei\n"),
+        ("l.csv", 'b.png,drei\na.JPG,"eins zwei"\n'),
+        ("l.jsonl", '{"file_name": "b.png", "text": "drei"}\n\n{"file_name": "a.JPG", "text": "eins zwei"}\n'),
+    ],
+)
+def test_lists_in_every_layout(folder, tmp_path, name, content):
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    lines = read_lines(folder, path)
+    assert [line.name for line in lines] == ["b.png", "a.JPG"]
+    assert lines[1].text == "eins zwei"
+    assert lines[0].text == (None if name == "l.ln" else "drei")
+    assert lines[0].image == folder / "b.png"
+
+
+def test_a_tsv_keeps_quotation_marks_and_commas(folder, tmp_path):
+    path = tmp_path / "l.tsv"
+    path.write_text('a.JPG\t"Ja", sagte er\n', encoding="utf-8")
+    assert read_lines(folder, path)[0].text == '"Ja", sagte er'
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [("Việt".encode(), "Việt"), ("Đô".encode("cp1258"), "Đô"), (b"\xef\xbb\xbfabc", "abc"), (b"\x8d\x81", "\x8d\x81")],
+)
+def test_transcripts_in_old_encodings(folder, content, text):
+    (folder / "b.txt").write_bytes(content)
+    assert read_lines(folder)[1].text == collapse(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [("l.ln", "\n\n", "names no line"), ("l.tsv", "a.png\n", "line 1"), ("l.jsonl", "{}\n", "line 1"),
+     ("l.jsonl", "[1]\n", "line 1"), ("l.jsonl", "{\n", "line 1")],
+)
+def test_broken_lists_are_refused(folder, tmp_path, name, content, said):
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=said):
+        read_lines(folder, path)
+
+
+def test_what_is_not_there_is_refused(tmp_path):
+    with pytest.raises(DataError, match="not a folder"):
+        read_lines(tmp_path / "none")
+    with pytest.raises(DataError, match="holds no image"):
+        read_lines(tmp_path)
+    with pytest.raises(DataError, match="does not exist"):
+        read_lines(tmp_path, tmp_path / "none.ln")
+
+
+@given(st.text())
+@settings(deadline=None)
+def test_white_space_collapses_once_and_for_all(text):
+    assert collapse(collapse(text)) == collapse(text)
+    assert "  " not in collapse(text)
+    assert collapse(text) == collapse(text).strip()
+
+
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise RuntimeError
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(b"new")
+    assert path.read_bytes() == b"new"
+    assert sha256_of(path) == "11507a0e2f5e69d5dfa40a62a1bd7b6ee57e6bcd85c67c9b8431b36fff21c437"
+
+
+def test_a_failed_folder_leaves_the_old_one_alone(tmp_path):
+    target = tmp_path / "x.htr"
+    with atomic_folder(target) as temporary:
+        (temporary / "a").write_text("1")
+    with pytest.raises(RuntimeError), atomic_folder(target) as temporary:
+        (temporary / "a").write_text("2")
+        raise RuntimeError
+    assert (target / "a").read_text() == "1"
+    with atomic_folder(target) as temporary:
+        (temporary / "b").write_text("3")
+    assert [path.name for path in target.iterdir()] == ["b"]
+    assert [path.name for path in tmp_path.iterdir()] == ["x.htr"]
