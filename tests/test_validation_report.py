@@ -169,3 +169,9 @@ def test_printable_text_can_be_written_and_is_stable(text):
     shown.encode("utf-8")
     assert printable(shown) == shown
     assert not any(ord(character) < 32 for character in shown)
+
+
+def test_a_reference_that_cannot_read_is_noted(tmp_path, lines):
+    result = make_report(tmp_path / "report", [dataclasses.replace(line, text="gggggg") for line in lines])
+    assert "itself misreads" in " ".join(notes(result, 4))
+    assert "itself misreads" not in " ".join(notes(make_report(tmp_path / "report", lines), 4))
