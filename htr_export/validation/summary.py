@@ -51,7 +51,7 @@ def notes(result: ValidationResult, listed: int) -> list[str]:
         )
     if result.reference_rates and result.reference_rates.cer > POOR_CER:
         found.append(
-            f"The reference itself misreads these lines (CER {result.reference_rates.cer:.0f} %), so that this proves "
+            f"The reference itself misreads these lines (CER {result.reference_rates.cer:.0f} %), so this proves "
             "little: validate on lines of the kind that it was trained on."
         )
     if result.skipped:
