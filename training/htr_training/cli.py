@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from htr_engines.console import HtrGroup
+
+if TYPE_CHECKING:
+    from htr_engines.charset import Charset
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -22,47 +25,93 @@ def main() -> None:
 
 @main.command()
 @click.argument("recipe", type=EXISTING_FILE)
-@click.option(
-    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one setting: --set ema.decay=0.999"
-)
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one setting: --set ema.decay=0.999")
 @click.option("--output", type=ANY_PATH, help="Folder for checkpoints and logs.  [default: runs/RECIPE]")
-@click.option(
-    "--resume", metavar="auto|FILE", help="Continue from the output folder's last checkpoint, or from a file."
-)
-@click.option(
-    "--init-from", type=EXISTING_FILE, help="Start from a checkpoint's weights, on another character set too."
-)
+@click.option("--resume", metavar="auto|FILE", help="Continue: from the output folder, or from a checkpoint.")
+@click.option("--init-from", type=EXISTING_FILE, help="Begin with a checkpoint's weights.")
+@click.option("--init-charset", help="Its characters, if it does not say: iam, read2016, lam, vnondb, or a file.")
 def fit(
-    recipe: Path, changes: tuple[str, ...], output: Path | None, resume: str | None, init_from: Path | None
+    *,
+    recipe: Path,
+    changes: tuple[str, ...],
+    output: Path | None,
+    resume: str | None,
+    init_from: Path | None,
+    init_charset: str | None,
 ) -> None:
-    """Train a network as RECIPE says."""
+    """Train a network as RECIPE says; under torchrun on several devices.
+
+    Leaves last.pth, best_CER.pth, best_WER.pth and log.jsonl in the output folder. With --resume auto the
+    same command can be given again and again: it continues where it was stopped.
+    """
     from htr_training.loop import FitOptions
     from htr_training.loop import fit as run
     from htr_training.recipe import read_recipe
 
-    run(
-        read_recipe(recipe, changes),
-        FitOptions(output=output or Path("runs") / recipe.stem, resume=resume, init_from=init_from),
+    options = FitOptions(
+        output=output or Path("runs") / recipe.stem,
+        resume=resume,
+        init_from=init_from,
+        init_charset=_charset(init_charset),
     )
+    run(read_recipe(recipe, changes), options)
+
+
+@main.command()
+@click.argument("checkpoint", type=EXISTING_FILE)
+@click.option("--lines", type=EXISTING_FOLDER, required=True, help="Folder of line images and transcripts.")
+@click.option("--list", "list_file", type=EXISTING_FILE, help="Which of them.  [default: all]")
+@click.option("--report", type=ANY_PATH, help="Folder for report.html, report.json and lines.tsv.")
+@click.option("--charset", help="For checkpoints that do not say: iam, read2016, lam, vnondb, or a file.")
+@click.option("--weights", type=click.Choice(["ema", "model"]), help="[default: ema, if there]")
+@click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Lines read at once.")
+def evaluate(
+    *,
+    checkpoint: Path,
+    lines: Path,
+    list_file: Path | None,
+    report: Path | None,
+    charset: str | None,
+    weights: Literal["ema", "model"] | None,
+    batch: int,
+) -> None:
+    """Measure the error rates of CHECKPOINT on labelled lines."""
+    from htr_training.evaluate import EvaluateOptions
+    from htr_training.evaluate import evaluate as run
+
+    options = EvaluateOptions(checkpoint, lines, list_file, _charset(charset), weights, batch, report)
+    result = run(options)
+    rates = f"CER {result.counts.cer:.2%}  WER {result.counts.wer:.2%}"
+    click.echo(f"{rates}  loss {result.loss:.4g}  on {len(result.lines)} lines")
+    if report:
+        click.echo(f"report: {report / 'report.html'}")
+
+
+@main.command()
+@click.argument("checkpoint", type=EXISTING_FILE)
+@click.option("-o", "--output", type=ANY_PATH, required=True, help="File to write.")
+def slim(checkpoint: Path, output: Path) -> None:
+    """Leave out of CHECKPOINT what only resuming needs; it can be evaluated, exported and fine-tuned."""
+    from htr_export.checkpoint import read_checkpoint
+    from htr_training.state import slim as leave_out
+    from htr_training.state import write
+
+    write(leave_out(read_checkpoint(checkpoint).content), output)
+    megabytes = [path.stat().st_size / 1e6 for path in (checkpoint, output)]
+    click.echo(f"{output}: {megabytes[1]:.1f} MB of {megabytes[0]:.1f} MB")
 
 
 @main.command()
 @click.argument("data", type=EXISTING_FOLDER)
 @click.option("--charset", help="iam, read2016, lam, vnondb, or a file.  [default: what the lines hold]")
-@click.option(
-    "--width", type=click.IntRange(32, 2048), default=512, show_default=True, help="Of the network."
-)
+@click.option("--width", type=click.IntRange(32, 2048), default=512, show_default=True, help="Of the network.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(data: Path, charset: str | None, width: int, as_json: bool) -> None:
     """Look DATA over before training: images, texts, lists. Exits 1 if something cannot be trained on."""
-    from htr_engines.charset import PRESETS, preset, read_charset
     from htr_training.check import check_data
     from htr_training.check_report import show, to_json
 
-    chosen = None
-    if charset is not None:
-        chosen = preset(charset) if charset in PRESETS else read_charset(Path(charset))
-    report = check_data(data, chosen, width)
+    report = check_data(data, _charset(charset), width)
     if as_json:
         click.echo(to_json(report))
     else:
@@ -129,6 +178,14 @@ def synth(**options: Any) -> None:  # noqa: ANN401
         click.echo(f"left out, no font has {lacking}: {text}", err=True)
     left_out = f"; {len(report.skipped)} texts left out" if report.skipped else ""
     click.echo(f"{report.lines} lines from {report.fonts} fonts in {report.list_file}{left_out}")
+
+
+def _charset(name: str | None) -> Charset | None:
+    from htr_engines.charset import PRESETS, preset, read_charset
+
+    if name is None:
+        return None
+    return preset(name) if name in PRESETS else read_charset(Path(name))
 
 
 if __name__ == "__main__":

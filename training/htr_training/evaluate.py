@@ -2,53 +2,76 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from htr_engines.ctc import decode_greedy
-from htr_engines.metrics import ErrorCounts, count_errors
-from htr_training.data import Lines, collate
+from htr_engines.errors import DataError
+from htr_engines.files import sha256_of
+from htr_engines.lines import read_lines
+from htr_engines.metrics import count_errors
+from htr_export.checkpoint import read_checkpoint
+from htr_export.model import model_from_checkpoint
+from htr_training.data import FittedLines, collate
+from htr_training.distributed import choose_device
+from htr_training.evaluation_report import Source, write_report
 from htr_training.losses import ctc_per_line
+from htr_training.readings import Evaluation, ReadLine
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from htr_engines.charset import Charset
+    from htr_export.checkpoint import Weights
     from htr_export.network import HTRConvText
 
 
 @dataclass(frozen=True)
-class ReadLine:
-    """One line, what is written on it, and what was read."""
+class EvaluateOptions:
+    """What to evaluate, and on what."""
 
-    name: str
-    truth: str
-    prediction: str
-    confidence: float  # 0 to 1
-    loss: float  # CTC, not divided by the length
-    counts: ErrorCounts
+    checkpoint: Path
+    lines: Path  # the folder of images
+    list_file: Path | None = None  # without one, every image of the folder
+    charset: Charset | None = None  # for checkpoints that do not say
+    weights: Weights | None = None  # by default the averaged ones, if there are any
+    batch: int = 32
+    report: Path | None = None  # folder for the report
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """The readings of a list of lines."""
+def evaluate(options: EvaluateOptions) -> Evaluation:
+    """Read labelled lines with a checkpoint, and write the report if one is wanted.
 
-    lines: tuple[ReadLine, ...]
-
-    @property
-    def counts(self) -> ErrorCounts:
-        """The errors of all lines."""
-        return sum((line.counts for line in self.lines), ErrorCounts())
-
-    @property
-    def loss(self) -> float:
-        """The mean CTC loss of a line."""
-        return sum(line.loss for line in self.lines) / len(self.lines)
+    Raises:
+        DataError: if a line has no transcript.
+    """
+    digest = sha256_of(options.checkpoint)
+    model = model_from_checkpoint(read_checkpoint(options.checkpoint), digest, options.charset, options.weights)
+    labelled = read_lines(options.lines, options.list_file)
+    if missing := [line.name for line in labelled if line.text is None]:
+        raise DataError(f"{len(missing)} lines have no transcript, {missing[0]} for one; add them or shorten the list")
+    lines = FittedLines(labelled, replace(model.preprocessing, alpha="ignore"), cache=False)
+    device = choose_device()
+    network = model.network().to(device)
+    evaluation = read_all(network, lines, model.charset, batch=options.batch, device=device)
+    if options.report is not None:
+        known = model.provenance
+        source = Source(
+            checkpoint=options.checkpoint.name,
+            sha256=digest,
+            weights=known["weights"],
+            iteration=known.get("iteration", ""),
+            data=(options.list_file or options.lines).name,
+        )
+        write_report(options.report, evaluation, source, lines)
+    return evaluation
 
 
 @torch.inference_mode()
 def read_all(
-    network: HTRConvText, lines: Lines, charset: Charset, *, batch: int, device: torch.device
+    network: HTRConvText, lines: FittedLines, charset: Charset, *, batch: int, device: torch.device
 ) -> Evaluation:
     """Read every line with ``network``, which is in evaluation mode on ``device``."""
     results: list[ReadLine] = []
@@ -56,23 +79,22 @@ def read_all(
         numbers = range(first, min(first + batch, len(lines)))
         chosen = [lines.lines[number] for number in numbers]
         known = charset.characters
-        # A character outside the set cannot be read, but its line can; its loss is that of the other characters.
+        # A line may hold characters that the network cannot write; its loss is then that of the others.
         targets = [charset.encode("".join(c for c in line.text or "" if c in known)) for line in chosen]
         part = collate([lines[number] for number in numbers], targets).to(device)
-        logits_NTC = network(part.image_N1HW.float() * (1 / 255))
-        losses = ctc_per_line(logits_NTC, part.target_NS, part.length_N).tolist()
+        logits_NTC = network(part.images.float() * (1 / 255))
+        losses = ctc_per_line(logits_NTC, part.targets, part.lengths).tolist()
         readings = decode_greedy(logits_NTC.float().cpu().numpy(), charset)
         for line, reading, loss in zip(chosen, readings, losses, strict=True):
             truth = line.text or ""
             results.append(
-                ReadLine(line.name, truth, reading.text, reading.confidence, loss, count_errors(reading.text, truth))
+                ReadLine(
+                    line.name,
+                    truth,
+                    reading.text,
+                    reading.confidence,
+                    loss,
+                    count_errors(reading.text, truth),
+                )
             )
     return Evaluation(tuple(results))
-
-
-def examples(evaluation: Evaluation) -> list[ReadLine]:
-    """Return up to ten lines: the three best, the four around the median, the three worst."""
-    ranked = sorted(evaluation.lines, key=lambda line: line.counts.cer)
-    middle = len(ranked) // 2
-    chosen = [*range(3), *range(middle - 2, middle + 2), *range(len(ranked) - 3, len(ranked))]
-    return [ranked[place] for place in sorted({place for place in chosen if 0 <= place < len(ranked)})]

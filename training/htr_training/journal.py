@@ -7,9 +7,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from htr_engines.console import progress, stderr_console
-from htr_engines.errors import MissingExtraError
 from htr_engines.files import write_text
-from htr_training.evaluate import Evaluation, examples
+from htr_training.errors import TrainingError
+from htr_training.readings import Evaluation, examples
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,38 +18,37 @@ if TYPE_CHECKING:
 
 
 class Journal:
-    """The log of one training.
+    """The log of one training. That it cannot be written does not stop the training.
 
     Args:
-        folder: where ``log.jsonl`` and the TensorBoard events go.
+        folder: where ``log.jsonl`` and TensorBoard's files go.
         recipe: what is trained, and which logs are wanted.
-        done: iterations that a resumed training has behind it; later entries of an earlier run are dropped.
+        done: iterations that a continued training has behind it; what an earlier run logged later is dropped.
         writes: whether this process is the one that logs.
     """
 
     def __init__(self, folder: Path, recipe: Recipe, done: int, *, writes: bool) -> None:
-        self.path = folder / "log.jsonl"
         self.writes = writes
-        self.console = stderr_console()
-        self.total = recipe.schedule.iterations
-        self._started = time.monotonic()
+        self._path = folder / "log.jsonl"
+        self._total = recipe.schedule.iterations
+        self._console = stderr_console()
         self._first = done
+        self._started = time.monotonic()
         self._tensorboard = self._wandb = None
         if not writes:
             return
-        if self.path.exists():
-            kept = [row for row in self.path.read_text("utf-8").splitlines() if json.loads(row)["iteration"] <= done]
-            write_text(self.path, "".join(f"{row}\n" for row in kept))
-        self._tensorboard = _tensorboard(folder, done) if recipe.run.tensorboard else None
-        self._wandb = _wandb(folder, recipe) if recipe.run.wandb else None
-        self._progress = progress(self.console)
+        folder.mkdir(parents=True, exist_ok=True)
+        _forget_after(self._path, done)
+        self._tensorboard = _open_tensorboard(folder, done) if recipe.run.tensorboard else None
+        self._wandb = _open_wandb(folder, recipe) if recipe.run.wandb else None
+        self._progress = progress(self._console)
         self._progress.start()
-        self._task = self._progress.add_task("training", total=self.total, completed=done)
+        self._task = self._progress.add_task("training", total=self._total, completed=done)
 
     def say(self, message: str) -> None:
         """Print a line on the terminal."""
         if self.writes:
-            self.console.print(message, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def training(self, iteration: int, numbers: dict[str, float]) -> None:
         """Log the losses, the rate and the speed."""
@@ -57,33 +56,23 @@ class Journal:
             return
         self._progress.update(self._task, completed=iteration)
         seconds = time.monotonic() - self._started
-        left = seconds / (iteration - self._first) * (self.total - iteration)
+        left = seconds / (iteration - self._first) * (self._total - iteration) / 60
         shown = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
-        self.say(f"{iteration}/{self.total}  {shown}  left {left / 60:.0f} min")
+        self.say(f"{iteration}/{self._total}  {shown}  {left:.0f} min left")
         self._record("train", iteration, numbers)
 
     def validation(self, iteration: int, evaluation: Evaluation) -> None:
         """Log the error rates and ten example readings."""
         if not self.writes:
             return
-        counts = evaluation.counts
-        numbers = {"cer": counts.cer, "wer": counts.wer, "loss": evaluation.loss}
-        self.say(f"{iteration}/{self.total}  validation: CER {counts.cer:.2%}  WER {counts.wer:.2%}  loss {evaluation.loss:.4g}")
+        counts, loss = evaluation.counts, evaluation.loss
+        rates = f"CER {counts.cer:.2%}  WER {counts.wer:.2%}  loss {loss:.4g}"
+        self.say(f"{iteration}/{self._total}  validation: {rates}")
         shown = examples(evaluation)
         for line in shown:
-            self.say(f"    {line.counts.cer:7.1%}  {line.truth!r} read as {line.prediction!r}")
+            self.say(f"  {line.counts.cer:7.1%}  {line.truth!r} was read as {line.prediction!r}")
         readings = [{"name": line.name, "truth": line.truth, "prediction": line.prediction} for line in shown]
-        self._record("val", iteration, numbers, {"examples": readings})
-
-    def _record(self, kind: str, iteration: int, numbers: dict[str, float], more: dict[str, Any] | None = None) -> None:
-        row = {"kind": kind, "iteration": iteration, **numbers, **(more or {})}
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-        for name, value in numbers.items():
-            if self._tensorboard is not None:
-                self._tensorboard.add_scalar(f"{kind}/{name}", value, iteration)
-        if self._wandb is not None:
-            self._wandb.log({f"{kind}/{name}": value for name, value in numbers.items()}, step=iteration)
+        self._record("val", iteration, {"cer": counts.cer, "wer": counts.wer, "loss": loss}, examples=readings)
 
     def close(self) -> None:
         """Write what is still in buffers."""
@@ -95,8 +84,30 @@ class Journal:
         if self._wandb is not None:
             self._wandb.finish()
 
+    def _record(self, kind: str, iteration: int, numbers: dict[str, float], **more: Any) -> None:  # noqa: ANN401
+        row = json.dumps({"kind": kind, "iteration": iteration, **numbers, **more}, ensure_ascii=False)
+        try:
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.write(row + "\n")
+            for name, value in numbers.items():
+                if self._tensorboard is not None:
+                    self._tensorboard.add_scalar(f"{kind}/{name}", value, iteration)
+        except OSError as error:
+            self.say(f"the log could not be written ({error.strerror}); the training goes on")
+        if self._wandb is not None:
+            self._wandb.log({f"{kind}/{name}": value for name, value in numbers.items()}, step=iteration)
 
-def _tensorboard(folder: Path, done: int) -> Any:  # noqa: ANN401
+
+def _forget_after(path: Path, iteration: int) -> None:
+    """Drop what was logged after an iteration, and a last line that was cut short."""
+    if not path.exists():
+        return
+    rows = path.read_text(encoding="utf-8").splitlines()
+    kept = [row for row in rows if row.endswith("}") and json.loads(row)["iteration"] <= iteration]
+    write_text(path, "".join(f"{row}\n" for row in kept))
+
+
+def _open_tensorboard(folder: Path, done: int) -> Any:  # noqa: ANN401
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -104,9 +115,9 @@ def _tensorboard(folder: Path, done: int) -> Any:  # noqa: ANN401
     return SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
 
 
-def _wandb(folder: Path, recipe: Recipe) -> Any:  # noqa: ANN401
+def _open_wandb(folder: Path, recipe: Recipe) -> Any:  # noqa: ANN401
     try:
-        import wandb
+        import wandb  # type: ignore[import-not-found]
     except ImportError:
-        raise MissingExtraError("wandb", "train") from None
-    return wandb.init(dir=str(folder), config=recipe.to_dict(), resume="allow", name=folder.name)
+        raise TrainingError("run.wandb needs the package wandb: pip install wandb, or --set run.wandb=false") from None
+    return wandb.init(dir=str(folder), name=folder.name, config=recipe.to_dict(), resume="allow")

@@ -1,259 +1,226 @@
-"""The training loop."""
+"""The training loop: from a recipe to ``last.pth``, ``best_CER.pth`` and ``best_WER.pth``."""
 
 from __future__ import annotations
 
-import contextlib
 import math
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
+from htr_engines.errors import DataError, ImageError
 from htr_engines.preprocess import Preprocessing
-from htr_export.network import HTRConvText, NetworkConfig
 from htr_training import distributed
-from htr_training.data import Batch, Lines, TrainingBatches, choose_charset, read_labelled, training_loader
-from htr_training.errors import TrainingError
+from htr_training.check import ERRORS, check_lists
+from htr_training.data import FittedLines, Split, TrainingBatches, choose_charset, load_batches, read_split
+from htr_training.errors import RecipeError, TrainingError
 from htr_training.evaluate import read_all
 from htr_training.journal import Journal
-from htr_training.losses import Learner, Losses
-from htr_training.optimizer import MovingAverage, SharpnessAware, ema_decay, learning_rate, make_adamw, set_rate
-from htr_training.state import TrainingState, read, restore, save, to_checkpoint
-from htr_training.tcm import TextualContext
+from htr_training.meter import Meter
+from htr_training.resume import LAST, find_checkpoint, initialise_from, restore
+from htr_training.state import new_state, save
+from htr_training.step import Stepper
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from htr_engines.charset import Charset
+    from htr_training.data import Batch
     from htr_training.recipe import Recipe
+    from htr_training.state import TrainingState
 
 
 @dataclass(frozen=True)
 class FitOptions:
-    """Where a training writes and what it starts from."""
+    """Where a training writes, and what it starts from."""
 
     output: Path
     resume: str | None = None  # "auto" or a checkpoint
-    init_from: Path | None = None
+    init_from: Path | None = None  # a checkpoint, for a training that starts at iteration 0
+    init_charset: Charset | None = None  # its characters, if it does not say
 
 
 def fit(recipe: Recipe, options: FitOptions) -> None:
-    """Train a network and leave ``last.pth``, ``best_CER.pth`` and ``best_WER.pth`` in the output folder."""
+    """Train a network, alone or as one process of ``torchrun``.
+
+    Raises:
+        DataError: if the lines cannot be trained on.
+        TrainingError: if the training must not go on; its last checkpoint stands.
+    """
     device = distributed.choose_device()
-    distributed.start(device)
-    try:
-        _fit(recipe, options, device)
-    finally:
-        distributed.stop()
+    with distributed.processes(device):
+        _prepare_torch(recipe, device)
+        split = read_split(recipe.data)
+        charset = choose_charset(recipe.data, split)
+        state = new_state(recipe, charset, device)
+        notes = _start_from(state, options)
+        journal = Journal(options.output, recipe, state.iteration, writes=distributed.rank() == 0)
+        try:
+            for note in [*notes, *_check(split, charset, recipe)]:
+                journal.say(note)
+            _train(recipe, state, split, options.output, journal)
+        finally:
+            journal.close()
 
 
-def _fit(recipe: Recipe, options: FitOptions, device: torch.device) -> None:
+def _prepare_torch(recipe: Recipe, device: torch.device) -> None:
+    if recipe.optimizer.batch % (distributed.world_size() * recipe.optimizer.accumulate):
+        raise RecipeError("optimizer.batch should be a multiple of optimizer.accumulate times the number of processes")
     if recipe.run.threads:
         torch.set_num_threads(recipe.run.threads)
     if device.type == "cpu":
         torch.use_deterministic_algorithms(mode=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
-    torch.manual_seed(recipe.seed)
-    train_lines = read_labelled(recipe.data.root, recipe.data.lines, recipe.data.train)
-    val_lines = read_labelled(recipe.data.root, recipe.data.lines, recipe.data.val)
-    charset = choose_charset(recipe.data, [line.text or "" for line in [*train_lines, *val_lines]])
-    state = new_state(recipe, charset, device)
-    checkpoint = find_checkpoint(options)
+        # A safety net for code that reads what it never wrote, and slow.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def _start_from(state: TrainingState, options: FitOptions) -> list[str]:
+    """Load what the training starts from, and return what is to be said about it."""
+    checkpoint = find_checkpoint(options.output, options.resume)
     if checkpoint is not None:
-        restore(state, read(checkpoint))
-    journal = Journal(options.output, recipe, state.iteration, writes=distributed.rank() == 0)
-    spec = Preprocessing(recipe.network.image_width, alpha=recipe.data.alpha)
-    train = Lines(train_lines, spec, cache=recipe.data.cache)
-    val = Lines(val_lines, spec, cache=recipe.data.cache)
-    journal.say(f"{len(train)} lines to learn from, {len(val)} to validate on, {charset.num_classes} classes, {device}")
-    try:
-        train_all(recipe, state, train, val, options.output, journal)
-    finally:
-        journal.close()
+        notes = restore(state, checkpoint)
+        return [f"continuing {checkpoint} at iteration {state.iteration}", *notes]
+    if options.init_from is not None:
+        return [
+            f"starting from {options.init_from}",
+            *initialise_from(state, options.init_from, options.init_charset),
+        ]
+    return []
 
 
-def new_state(recipe: Recipe, charset: Charset, device: torch.device) -> TrainingState:
-    """Return an untrained network with everything that trains it."""
-    config = NetworkConfig(charset.num_classes, **recipe.network.sizes())
-    network = HTRConvText(config, dropout=recipe.network.dropout, drop_path=recipe.network.drop_path)
-    tcm = TextualContext(config.num_classes, config.embed_dim, recipe.loss) if recipe.loss.tcm_weight else None
-    learner = Learner(network, tcm, recipe.loss).to(device)
-    if recipe.run.channels_last:
-        learner = learner.to(memory_format=torch.channels_last)
-    scaler = torch.amp.GradScaler(device.type, enabled=recipe.run.precision == "fp16" and device.type == "cuda")
-    return TrainingState(
-        learner, MovingAverage(network), make_adamw(learner.parameters(), recipe.optimizer), scaler, charset
-    )
+def _check(split: Split, charset: Charset, recipe: Recipe) -> list[str]:
+    """Refuse lines that cannot be learnt or read; return what else there is to say about the data.
+
+    A validation line may hold what the network cannot write: it counts as an error, as it would in use.
+    """
+    report = check_lists(split._asdict(), charset, recipe.network.image_width)
+    everywhere = {"image", "no transcript"}
+    refused = [f for f in report.findings if f.kind in (ERRORS if f.list_name == "train" else everywhere)]
+    if refused:
+        sentences = replace(report, findings=tuple(refused)).errors
+        raise DataError(f"{'; '.join(sentences)}; mend these lines or take them off the lists")
+    tolerated = tuple(finding for finding in report.findings if finding not in refused)
+    remaining = replace(report, findings=tolerated)
+    sizes = f"{len(split.train)} lines to learn from, {len(split.val)} to validate on"
+    counts = f"{sizes}, {charset.num_classes} classes"
+    return [counts, *(f"note: {sentence}" for sentence in [*remaining.errors, *remaining.warnings])]
 
 
-def find_checkpoint(options: FitOptions) -> Path | None:
-    """Return the checkpoint to continue from, if any."""
-    last = options.output / "last.pth"
-    if options.resume == "auto":
-        return last if last.exists() else None
-    if options.resume is not None:
-        from pathlib import Path
-
-        return Path(options.resume)
-    if last.exists():
-        raise TrainingError(f"{options.output} already holds a training; give --resume auto or another --output")
-    return None
-
-
-def train_all(
-    recipe: Recipe, state: TrainingState, train: Lines, val: Lines, output: Path, journal: Journal
-) -> None:
+def _train(recipe: Recipe, state: TrainingState, split: Split, output: Path, journal: Journal) -> None:
     """Run the iterations that are left."""
-    device = next(state.learner.parameters()).device
-    share = (distributed.rank(), distributed.world_size())
+    spec = Preprocessing(recipe.network.image_width, alpha=recipe.data.alpha)
+    train, val = (FittedLines(lines, spec, cache=recipe.data.cache) for lines in split)
     batches = TrainingBatches(
-        train, state.charset, recipe.augment, seed=recipe.seed, batch=recipe.optimizer.batch, share=share
+        train,
+        state.charset,
+        recipe.augment,
+        seed=recipe.seed,
+        batch=recipe.optimizer.batch,
+        share=(distributed.rank(), distributed.world_size()),
     )
     left = range(state.iteration, recipe.schedule.iterations)
-    stepper = Stepper(recipe, state, device)
+    loaded = load_batches(batches, left, recipe.data.workers, pin=state.device.type == "cuda")
+    keeper = Keeper(recipe, state, output, journal)
+    try:
+        _iterate(recipe, state, loaded, val, keeper)
+    except ImageError:
+        # It stops the training between two iterations, so that what was learnt so far is whole.
+        keeper.keep(LAST)
+        raise
+    keeper.finish()
+
+
+def _iterate(recipe: Recipe, state: TrainingState, batches: Iterator[Batch], val: FittedLines, keeper: Keeper) -> None:
+    stepper = Stepper(recipe, state)
     meter = Meter(recipe.optimizer.batch)
-    for batch in training_loader(batches, left, recipe.data.workers, pin=device.type == "cuda"):
-        state.iteration += 1
-        meter.data_arrived()
-        losses = stepper.step(batch)
-        meter.add(losses)
-        if state.iteration % recipe.run.log_every == 0 or state.iteration == recipe.schedule.iterations:
-            numbers = meter.read()
-            check_loss(numbers["loss"], state, train)
-            journal.training(state.iteration, {**numbers, "rate": stepper.rate})
-        validating = state.iteration % recipe.run.validate_every == 0 or state.iteration == recipe.schedule.iterations
-        if validating and journal.writes:
-            validate(recipe, state, val, output, journal)
-        if (validating or state.iteration % recipe.run.save_every == 0) and journal.writes:
-            save(to_checkpoint(state, recipe), output / "last.pth")
-        meter.resume()
+    run = recipe.run
+    for batch in meter.timed(batches):
+        meter.add(stepper.step(batch))
+        done = state.iteration
+        validating = done % run.validate_every == 0 or done == recipe.schedule.iterations
+        keeping = validating or done % run.save_every == 0
+        if keeping or done % run.log_every == 0:
+            # Before every checkpoint: one from after the losses went astray must not replace the good one.
+            _log(state, meter, stepper.rate, val, keeper.journal)
+        if validating:
+            keeper.validate(val)
+        if keeping:
+            keeper.keep(LAST)
+            meter.restart()
 
 
-def validate(recipe: Recipe, state: TrainingState, val: Lines, output: Path, journal: Journal) -> None:
-    """Read the validation lines with the averaged weights and keep the checkpoint if it is the best."""
-    device = next(state.learner.parameters()).device
-    network = state.average.network
-    evaluation = read_all(network, val, state.charset, batch=recipe.run.validation_batch, device=device)
-    journal.validation(state.iteration, evaluation)
-    cer, wer = evaluation.counts.cer, evaluation.counts.wer
-    better_cer, better_wer = cer < state.best_cer, wer < state.best_wer
-    state.best_cer, state.best_wer = min(cer, state.best_cer), min(wer, state.best_wer)
-    if better_cer:
-        save(to_checkpoint(state, recipe), output / "best_CER.pth")
-    if better_wer:
-        save(to_checkpoint(state, recipe), output / "best_WER.pth")
+def _log(state: TrainingState, meter: Meter, rate: float, lines: FittedLines, journal: Journal) -> None:
+    """Log what the meter holds.
 
-
-def check_loss(loss: float, state: TrainingState, train: Lines) -> None:
-    """Raise :class:`TrainingError` for a loss that is not a number or far above that of a guess."""
-    frames = train.spec.width // 4
-    guess = 10 * frames * math.log(state.charset.num_classes)
-    if not math.isfinite(loss) or loss > guess:
+    Raises:
+        TrainingError: if the loss is not finite, or far above that of guessing.
+    """
+    count = meter.count
+    numbers = {**meter.read(), "rate": rate}
+    state.train_loss, state.train_loss_count = numbers["total"] * count, count
+    guessing = lines.spec.width / 4 * math.log(state.charset.num_classes)
+    if not math.isfinite(numbers["total"]) or numbers["ctc"] > 10 * guessing:
         raise TrainingError(
-            f"the loss is {loss:g} at iteration {state.iteration}; lower schedule.max_rate, set optimizer.clip_norm = 1 "
-            "or use run.precision = bf16; the last checkpoint is from before and stands"
+            f"the loss is {numbers['total']:g} at iteration {state.iteration}; lower schedule.max_rate, set "
+            "optimizer.clip_norm = 1 or use run.precision = bf16, then continue with --resume auto: the last "
+            "checkpoint is from before"
         )
+    journal.training(state.iteration, numbers)
 
 
-class Stepper:
-    """One iteration: losses, gradients, optimiser, moving average."""
+class Keeper:
+    """Validates, and keeps checkpoints. A full disk stops no training: the next checkpoint tries again.
 
-    def __init__(self, recipe: Recipe, state: TrainingState, device: torch.device) -> None:
+    Args:
+        recipe: of the training.
+        state: the training.
+        output: where the checkpoints go.
+        journal: where the readings go; that of a process which writes nothing keeps nothing.
+    """
+
+    def __init__(self, recipe: Recipe, state: TrainingState, output: Path, journal: Journal) -> None:
         self.recipe = recipe
         self.state = state
-        self.device = device
-        self.rate = 0.0
-        rho = recipe.optimizer.sam_rho
-        self.sam = SharpnessAware(state.learner.parameters(), rho) if rho else None
-        self.learner = state.learner
-        state.learner.train()
+        self.output = output
+        self.journal = journal
+        self._failed: OSError | None = None
 
-    def step(self, batch: Batch) -> Losses:
-        """Learn from a batch; return its losses, detached."""
-        state, recipe = self.state, self.recipe
-        # Dropout, too, depends on the iteration alone: a resumed training draws what an uninterrupted one draws.
-        torch.manual_seed((recipe.seed << 32) + state.iteration * distributed.world_size() + distributed.rank())
-        self.rate = learning_rate(state.iteration, recipe.schedule)
-        set_rate(state.optimizer, self.rate)
-        batch = batch.to(self.device)
-        losses = self._backward(batch)
-        if self.sam is not None and self.sam.climb().isfinite():
-            self._backward(batch)
-        if self.sam is not None:
-            self.sam.return_back()
-        state.scaler.unscale_(state.optimizer)
-        if recipe.optimizer.clip_norm:
-            torch.nn.utils.clip_grad_norm_(state.learner.parameters(), recipe.optimizer.clip_norm)
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-        state.optimizer.zero_grad(set_to_none=True)
-        state.average.update(state.learner.network, ema_decay(state.iteration, recipe.ema.decay))
-        return losses
+    def validate(self, val: FittedLines) -> None:
+        """Read the validation lines with the averaged weights and keep the checkpoint if it is the best."""
+        if not self.journal.writes:
+            return
+        state = self.state
+        evaluation = read_all(
+            state.average.network,
+            val,
+            state.charset,
+            batch=self.recipe.run.validation_batch,
+            device=state.device,
+        )
+        self.journal.validation(state.iteration, evaluation)
+        best_cer, best_wer = state.best_cer, state.best_wer
+        cer, wer = evaluation.counts.cer, evaluation.counts.wer
+        state.best_cer, state.best_wer = min(cer, best_cer), min(wer, best_wer)
+        if cer < best_cer and not self.keep("best_CER.pth"):
+            state.best_cer = best_cer
+        if wer < best_wer and not self.keep("best_WER.pth"):
+            state.best_wer = best_wer
 
-    def _backward(self, batch: Batch) -> Losses:
-        """Add the gradients of a batch, computed in parts; return the mean of its losses."""
-        parts = self.recipe.optimizer.accumulate
-        summed: list[torch.Tensor] = []
-        for images, targets, lengths in zip(*(part.chunk(parts) for part in batch), strict=True):
-            image_N1HW = images.float() * (1 / 255)
-            if self.recipe.run.channels_last:
-                image_N1HW = image_N1HW.contiguous(memory_format=torch.channels_last)
-            with self._autocast():
-                losses = self.learner(image_N1HW, targets, lengths)
-            self.state.scaler.scale(losses.total / parts).backward()
-            summed.append(torch.stack(losses).detach() / parts)
-        return Losses(*torch.stack(summed).sum(0))
+    def keep(self, name: str) -> bool:
+        """Write a checkpoint; say so and return False if it cannot be written."""
+        if not self.journal.writes:
+            return True
+        try:
+            save(self.state, self.recipe, self.output / name)
+        except OSError as error:
+            self._failed = error
+            self.journal.say(f"{name} could not be written ({error.strerror}); what stands there is from before")
+            return False
+        self._failed = None
+        return True
 
-    def _autocast(self) -> contextlib.AbstractContextManager[object]:
-        precision = self.recipe.run.precision
-        if precision == "fp32" or self.device.type != "cuda":
-            return contextlib.nullcontext()
-        return torch.autocast("cuda", torch.bfloat16 if precision == "bf16" else torch.float16)
-
-
-class Meter:
-    """Means of the losses, lines a second, and the share of the time that the device waited for data."""
-
-    def __init__(self, batch: int) -> None:
-        self.batch = batch
-        self._sums: torch.Tensor | None = None
-        self._count = 0
-        self._busy = self._waited = 0.0
-        self._mark = time.perf_counter()
-
-    def data_arrived(self) -> None:
-        """Note that the wait for a batch is over."""
-        self._waited += self._lap()
-
-    def add(self, losses: Losses) -> None:
-        """Note the losses of an iteration."""
-        values = torch.stack(losses)
-        self._sums = values if self._sums is None else self._sums + values
-        self._count += 1
-
-    def resume(self) -> None:
-        """Begin to wait for the next batch; what has passed since the data arrived was work."""
-        self._busy += self._lap()
-
-    def read(self) -> dict[str, float]:
-        """Return the means since the last reading and begin anew."""
-        assert self._sums is not None
-        total, ctc, tcm = (self._sums / self._count).tolist()
-        self._busy += self._lap()
-        seconds = self._busy + self._waited
-        numbers = {
-            "loss": total,
-            "ctc": ctc,
-            "tcm": tcm,
-            "lines_per_s": self._count * self.batch / seconds,
-            "data_wait": self._waited / seconds,
-        }
-        self._sums, self._count, self._busy, self._waited = None, 0, 0.0, 0.0
-        return numbers
-
-    def _lap(self) -> float:
-        now = time.perf_counter()
-        seconds, self._mark = now - self._mark, now
-        return seconds
+    def finish(self) -> None:
+        """Raise :class:`OSError` if the last checkpoint could not be written."""
+        if self._failed is not None:
+            raise self._failed

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from htr_export.network import HTRConvText
     from htr_training.recipe import LossRecipe
 
+IGNORED = -100  # the class of places past the end of a text
+
 
 class Losses(NamedTuple):
     """The parts of the loss over one batch, each a scalar."""
@@ -25,20 +27,21 @@ class Losses(NamedTuple):
 
 
 def ctc_per_line(logits_NTC: Tensor, target_NS: Tensor, length_N: Tensor) -> Tensor:
-    """Return the CTC loss of each line [N], not divided by its length; 0 for a text that the frames cannot hold."""
+    """Return the CTC loss of each line [N], not divided by its length, 0 for a text that is too long."""
     log_p_TNC = logits_NTC.float().log_softmax(-1).transpose(0, 1)
     frames_N = torch.full_like(length_N, log_p_TNC.shape[0])
-    return functional.ctc_loss(
-        log_p_TNC, target_NS, frames_N, length_N, blank=0, reduction="none", zero_infinity=True
-    )
+    return functional.ctc_loss(log_p_TNC, target_NS, frames_N, length_N, blank=0, reduction="none", zero_infinity=True)
 
 
 def tcm_loss(logits: tuple[Tensor, Tensor], target_NS: Tensor, length_N: Tensor) -> Tensor:
-    """Return the mean cross-entropy of both directions over the characters of the batch (of all processes)."""
+    """Return the mean cross-entropy of both directions over the characters of the joint batch."""
     inside_NS = valid(target_NS, length_N)
-    target = target_NS[inside_NS]
-    summed = sum(functional.cross_entropy(part[inside_NS].float(), target, reduction="sum") for part in logits)
-    return summed / (2 * distributed.mean(inside_NS.sum().float()).clamp(min=1))
+    target = target_NS.masked_fill(~inside_NS, IGNORED).flatten()
+    left, right = (
+        functional.cross_entropy(part.float().flatten(0, 1), target, ignore_index=IGNORED, reduction="sum")
+        for part in logits
+    )
+    return (left + right) / (2 * distributed.mean(inside_NS.sum().float()).clamp(min=1))
 
 
 class Learner(nn.Module):

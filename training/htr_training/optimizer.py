@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from htr_training.recipe import OptimizerRecipe, ScheduleRecipe
 
 
+Network = TypeVar("Network", bound=nn.Module)
+
+
 def learning_rate(iteration: int, recipe: ScheduleRecipe) -> float:
     """Return the rate of an iteration, counted from 1: a linear warm-up, then a cosine.
 
-    The published cosine counts from 0 but has a period that lacks the warm-up, so it rises again over the last
-    iterations; with ``mended_tail`` it begins where the warm-up ends and is lowest at the end.
+    The published cosine counts from 0 but its period lacks the warm-up, so it rises again at the end; with
+    ``mended_tail`` it begins where the warm-up ends and is lowest at the end.
     """
     if iteration < recipe.warm_up:
         return recipe.max_rate * (iteration + 1) / (recipe.warm_up + 1)
@@ -51,45 +54,44 @@ class SharpnessAware:
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], rho: float) -> None:
-        self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        self.parameters: list[Tensor] = [parameter for parameter in parameters if parameter.requires_grad]
         self.rho = rho
         self._saved: list[Tensor] = []
 
     @torch.no_grad()
     def climb(self) -> Tensor:
-        """Move ``rho`` along the gradient and clear it; return the gradient's norm, at which nothing moves if not finite."""
-        used = [parameter for parameter in self.parameters if parameter.grad is not None]
+        """Move ``rho`` along the gradient and clear it; return the gradient's norm over all parameters."""
+        used: list[Tensor] = [parameter for parameter in self.parameters if parameter.grad is not None]
         gradients = [parameter.grad for parameter in used if parameter.grad is not None]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))  # noqa: SLF001
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))  # noqa: SLF001
         self._saved = [parameter.detach().clone() for parameter in self.parameters]
-        factor = torch.where(norm.isfinite(), self.rho / (norm + 1e-12), torch.zeros_like(norm))
-        for parameter, gradient in zip(used, gradients, strict=True):
-            parameter.add_(gradient.nan_to_num() * factor)
+        factor = self.rho / (norm + 1e-12)
+        torch._foreach_add_(used, list(torch._foreach_mul(gradients, factor)))  # noqa: SLF001
+        for parameter in used:
             parameter.grad = None
         return norm
 
     @torch.no_grad()
     def return_back(self) -> None:
-        """Put the parameters back where they were before :meth:`climb`; the gradients stay."""
-        for parameter, saved in zip(self.parameters, self._saved, strict=True):
-            parameter.copy_(saved)
+        """Put the parameters exactly where they were before :meth:`climb`; the gradients stay."""
+        torch._foreach_copy_(self.parameters, self._saved)
         self._saved = []
 
 
 def ema_decay(iteration: int, ceiling: float) -> float:
-    """Return the decay of the moving average at an iteration, counted from 1: it grows as the weights settle."""
+    """Return the decay of the moving average at an iteration, counted from 1: it grows from 0.14."""
     updates = iteration / 2
     return min(ceiling, (1 + updates) / (10 + updates))
 
 
-class MovingAverage:
+class MovingAverage(Generic[Network]):
     """The exponential moving average of a network's weights and statistics.
 
     Attributes:
         network: a copy that is always in evaluation mode.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Network) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
 
     @torch.no_grad()
@@ -97,9 +99,7 @@ class MovingAverage:
         """Move the average by ``1 - decay`` towards ``network``; counters are copied."""
         pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
         moving = [(average, value) for average, value in pairs if average.is_floating_point()]
-        torch._foreach_lerp_(  # noqa: SLF001 - what torch.optim itself uses
-            [average for average, _ in moving], [value for _, value in moving], 1 - decay
-        )
+        torch._foreach_lerp_([average for average, _ in moving], [value for _, value in moving], 1 - decay)
         for average, value in pairs:
             if not average.is_floating_point():
                 average.copy_(value)

@@ -1,10 +1,10 @@
-"""A recipe: everything that decides how a network is trained, read from TOML and checked before anything starts."""
+"""A recipe: everything that decides how a network is trained, read from TOML and checked before all else."""
 
 from __future__ import annotations
 
 import difflib
 import sys
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -65,7 +65,7 @@ class AugmentRecipe:
     per: Literal["batch", "line"] = "batch"  # what draws its own numbers
     warp: float = 8.0  # pixels that a corner moves at most
     shear: float = 0.0  # pixels that the top edge slides against the bottom edge at most
-    scale: float = 0.0  # share by which the width changes at most
+    scale: float = 0.0  # share by which a line becomes narrower at most
     elastic: float = 0.0  # pixels that a point of the 32-pixel grid moves at most
     kernel: int = 2  # pixels of erosion or dilation at most; 1 is none
     brightness: float = 0.4
@@ -217,6 +217,7 @@ def _convert(kind: Any, value: Any, name: str) -> Any:  # noqa: ANN401
     return value
 
 
+MAX_SEED = 2**31
 AT_LEAST_ONE = {
     "optimizer": ("batch", "accumulate"),
     "schedule": ("iterations",),
@@ -236,23 +237,26 @@ FRACTIONS = {
 def _check(recipe: Recipe) -> None:
     """Raise :class:`RecipeError` for numbers that cannot work."""
     recipe.network.sizes()
-    for table, keys in AT_LEAST_ONE.items():
-        for key in keys:
-            if getattr(getattr(recipe, table), key) < 1:
-                raise RecipeError(f"the recipe's {table}.{key} should be at least 1")
-    for table, keys in FRACTIONS.items():
-        for key in keys:
-            if not 0 <= getattr(getattr(recipe, table), key) < 1:
-                raise RecipeError(f"the recipe's {table}.{key} should be at least 0 and below 1")
-    for table in fields(recipe):
-        part = getattr(recipe, table.name)
-        numbers = {item.name: getattr(part, item.name) for item in fields(part)} if is_dataclass(part) else {}
-        for key, value in numbers.items():
-            if isinstance(value, int | float) and value < 0:
-                raise RecipeError(f"the recipe's {table.name}.{key} should not be negative")
+    _check_ranges(recipe)
+    if recipe.seed >= MAX_SEED:
+        raise RecipeError(f"the recipe's seed should be below {MAX_SEED}")
     if recipe.optimizer.batch % recipe.optimizer.accumulate:
         raise RecipeError("the recipe's optimizer.batch should be a multiple of optimizer.accumulate")
     if recipe.schedule.warm_up >= recipe.schedule.iterations:
         raise RecipeError("the recipe's schedule.warm_up should be less than schedule.iterations")
     if not recipe.loss.ctc_weight:
         raise RecipeError("the recipe's loss.ctc_weight should be above 0, or the network learns no reading")
+
+
+def _check_ranges(recipe: Recipe) -> None:
+    for table, part in vars(recipe).items():
+        for key, value in vars(part).items() if is_dataclass(part) else [("", part)]:
+            name = f"{table}.{key}".rstrip(".")
+            if not isinstance(value, int | float):
+                continue
+            if value < 0:
+                raise RecipeError(f"the recipe's {name} should not be negative")
+            if key in AT_LEAST_ONE.get(table, ()) and value < 1:
+                raise RecipeError(f"the recipe's {name} should be at least 1")
+            if key in FRACTIONS.get(table, ()) and value >= 1:
+                raise RecipeError(f"the recipe's {name} should be below 1")

@@ -1,4 +1,4 @@
-"""Checkpoints in the published layout: what a training is at one moment, saved whole and read back safely."""
+"""A training at one moment, and how it is saved: in the published layout, whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ import numpy as np
 import torch
 
 from htr_engines.files import atomic_path
+from htr_export.network import HTRConvText, NetworkConfig
+from htr_training.errors import TrainingError
+from htr_training.losses import Learner
+from htr_training.optimizer import MovingAverage, make_adamw
+from htr_training.tcm import TextualContext
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from htr_engines.charset import Charset
-    from htr_training.losses import Learner
-    from htr_training.optimizer import MovingAverage
     from htr_training.recipe import Recipe
+
+NEVER = 1e9  # an error rate that any validation beats
 
 
 @dataclass
@@ -25,15 +31,34 @@ class TrainingState:
     """A training at one moment."""
 
     learner: Learner
-    average: MovingAverage
+    average: MovingAverage[HTRConvText]
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     charset: Charset
     iteration: int = 0  # done
-    best_cer: float = 1e9  # fractions of the validation text, as published checkpoints have them
-    best_wer: float = 1e9
-    loss_sum: float = 0.0  # since the last log line
-    loss_count: int = 0
+    best_cer: float = NEVER  # fractions, of the averaged weights on the validation lines
+    best_wer: float = NEVER
+    train_loss: float = 0.0  # of the iterations before the last log line, summed
+    train_loss_count: int = 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.learner.network.head.weight.device
+
+
+def new_state(recipe: Recipe, charset: Charset, device: torch.device) -> TrainingState:
+    """Return an untrained network with everything that trains it."""
+    torch.manual_seed(recipe.seed)
+    config = NetworkConfig(charset.num_classes, **recipe.network.sizes())
+    network = HTRConvText(config, dropout=recipe.network.dropout, drop_path=recipe.network.drop_path)
+    tcm = TextualContext(config.num_classes, config.embed_dim, recipe.loss) if recipe.loss.tcm_weight else None
+    learner = Learner(network, tcm, recipe.loss).to(device)
+    if recipe.run.channels_last:
+        learner = learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    scaler = torch.amp.GradScaler(device.type, enabled=recipe.run.precision == "fp16" and device.type == "cuda")
+    optimizer = make_adamw(learner.parameters(), recipe.optimizer)
+    return TrainingState(learner, MovingAverage(network), optimizer, scaler, charset)
 
 
 def to_checkpoint(state: TrainingState, recipe: Recipe) -> dict[str, Any]:
@@ -49,11 +74,11 @@ def to_checkpoint(state: TrainingState, recipe: Recipe) -> dict[str, Any]:
         "best_wer": state.best_wer,
         "args": recipe.to_dict(),
         "random_state": random.getstate(),
-        "numpy_state": np.random.get_state(),  # noqa: NPY002 - the layout's
+        "numpy_state": np.random.get_state(),  # noqa: NPY002 - the layout has the old generator's state
         "torch_state": torch.get_rng_state(),
         "torch_cuda_state": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-        "train_loss": state.loss_sum,
-        "train_loss_count": state.loss_count,
+        "train_loss": state.train_loss,
+        "train_loss_count": state.train_loss_count,
         "charset": state.charset.characters,
         "network": network.config.to_dict(),
     }
@@ -62,30 +87,34 @@ def to_checkpoint(state: TrainingState, recipe: Recipe) -> dict[str, Any]:
     return checkpoint
 
 
-def save(checkpoint: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint whole or not at all."""
+def save(state: TrainingState, recipe: Recipe, path: Path) -> None:
+    """Write a checkpoint.
+
+    Raises:
+        TrainingError: if the weights are not finite; what stood at ``path`` still does.
+        OSError: if it cannot be written; likewise.
+    """
+    norms = torch._foreach_norm(list(state.learner.parameters()))  # noqa: SLF001 - what clip_grad_norm_ uses
+    if not torch.stack(norms).isfinite().all():
+        raise TrainingError(
+            f"the weights are no longer finite at iteration {state.iteration}; lower schedule.max_rate, set "
+            f"optimizer.clip_norm = 1 or use run.precision = bf16; {path} was left as it was before"
+        )
+    write(to_checkpoint(state, recipe), path)
+
+
+def write(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write a dictionary of tensors and plain values, whole or not at all."""
     with atomic_path(path) as temporary:
-        torch.save(checkpoint, temporary)
+        try:
+            torch.save(checkpoint, temporary)
+        except RuntimeError as error:  # how PyTorch's writer reports a full disk
+            raise OSError(None, str(error).split("\n", 1)[0], str(path)) from None
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without running anything that it might hold."""
-    numpy_globals = [np.ndarray, np.dtype, np._core.multiarray._reconstruct, np.dtypes.UInt32DType]
-    with torch.serialization.safe_globals(numpy_globals):
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
+FOR_RESUMING = ("optimizer", "scaler", "random_state", "numpy_state", "torch_state", "torch_cuda_state")
 
 
-def restore(state: TrainingState, checkpoint: dict[str, Any]) -> None:
-    """Continue from a checkpoint of the same network and character set."""
-    state.learner.network.load_state_dict(checkpoint["model"])
-    state.average.network.load_state_dict(checkpoint["state_dict_ema"])
-    if state.learner.tcm is not None and "tcm_head" in checkpoint:
-        state.learner.tcm.load_state_dict(checkpoint["tcm_head"])
-    state.optimizer.load_state_dict(checkpoint["optimizer"])
-    if checkpoint.get("scaler"):
-        state.scaler.load_state_dict(checkpoint["scaler"])
-    state.iteration = int(checkpoint["nb_iter"])
-    state.best_cer = float(checkpoint["best_cer"])
-    state.best_wer = float(checkpoint["best_wer"])
-    state.loss_sum = float(checkpoint["train_loss"])
-    state.loss_count = int(checkpoint["train_loss_count"])
+def slim(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint without what only resuming needs: it can be evaluated, exported and fine-tuned."""
+    return {name: value for name, value in checkpoint.items() if name not in FOR_RESUMING}

@@ -1,8 +1,9 @@
-"""The textual context module (TCM): while training, it predicts each character from its neighbours and the line.
+"""The textual context module (TCM): in training, it predicts each character from its neighbours and the line.
 
-That teaches the encoder what tends to stand beside what; reading needs no TCM, and no exported network holds one.
+That teaches the encoder what tends to stand beside what; reading needs no TCM, and exports hold none.
 
-Shapes: N batch, S characters of the longest transcript, K characters of context, T frames, D embedding, E text width.
+Tensor names end in their axes: N batch, S characters of the longest transcript, K characters of context,
+T frames, D embedding, E text width.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 class Contexts(NamedTuple):
     """Each character's neighbours as ids of the TCM's vocabulary."""
 
-    left_NSK: Tensor  # int64, in reading order, padded on the left
-    right_NSK: Tensor  # int64, in reading order, padded on the right
+    left: Tensor  # int64 [N,S,K], in reading order, padded on the left
+    right: Tensor  # int64 [N,S,K], in reading order, padded on the right
 
 
 def contexts(target_NS: Tensor, length_N: Tensor, size: int, pad: int) -> Contexts:
@@ -38,9 +39,7 @@ def contexts(target_NS: Tensor, length_N: Tensor, size: int, pad: int) -> Contex
     padded = functional.pad(target_NS.masked_fill(~valid_NS, pad), (size, size), value=pad)
     windows = padded.unfold(1, 2 * size + 1, 1)[:, :steps]
     outside = ~valid_NS[..., None]
-    return Contexts(
-        windows[..., :size].masked_fill(outside, pad), windows[..., size + 1 :].masked_fill(outside, pad)
-    )
+    return Contexts(windows[..., :size].masked_fill(outside, pad), windows[..., size + 1 :].masked_fill(outside, pad))
 
 
 def valid(target_NS: Tensor, length_N: Tensor) -> Tensor:
@@ -79,8 +78,8 @@ class TextualContext(nn.Module):
         near = contexts(target_NS, length_N, self.context, self.pad)
         memory_NTD = self.kv_norm(features_NTD)
         return (
-            self._predict(near.left_NSK, self.dir_left, memory_NTD),
-            self._predict(near.right_NSK, self.dir_right, memory_NTD),
+            self._predict(near.left, self.dir_left, memory_NTD),
+            self._predict(near.right, self.dir_right, memory_NTD),
         )
 
     def _predict(self, context_NSK: Tensor, direction_11E: Tensor, memory_NTD: Tensor) -> Tensor:
@@ -90,4 +89,5 @@ class TextualContext(nn.Module):
         query_NSD = self.q_norm(self.txt_proj(text_NSE))
         weight_NST = (query_NSD @ memory_NTD.transpose(1, 2) * memory_NTD.shape[-1] ** -0.5).softmax(-1)
         seen_NSD = functional.dropout(weight_NST @ memory_NTD, self.dropout, self.training)
-        return self.classifier(seen_NSD)
+        logits_NSC: Tensor = self.classifier(seen_NSD)
+        return logits_NSC

@@ -1,0 +1,95 @@
+"""Where the errors of an evaluation lie: by length of line, by character, and what was taken for what."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from htr_engines.errors import MissingExtraError
+from htr_engines.metrics import ErrorCounts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from htr_training.readings import ReadLine
+
+STEP = 10  # characters by which lengths are grouped
+
+
+@dataclass(frozen=True)
+class LengthGroup:
+    """The lines of about one length."""
+
+    shortest: int  # characters of the truth
+    longest: int
+    lines: int
+    counts: ErrorCounts
+
+
+@dataclass(frozen=True)
+class CharacterErrors:
+    """How often a character of the truth was misread or missed."""
+
+    character: str
+    occurrences: int
+    errors: int
+
+    @property
+    def rate(self) -> float:
+        """Return the share of its occurrences."""
+        return self.errors / self.occurrences
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """A character that was read as another; an empty string stands for nothing at all."""
+
+    truth: str
+    prediction: str
+    count: int
+
+
+def by_length(lines: Sequence[ReadLine]) -> list[LengthGroup]:
+    """Group the lines by the length of their truth, ten characters a group."""
+    groups: dict[int, list[ReadLine]] = defaultdict(list)
+    for line in lines:
+        groups[max(len(line.truth) - 1, 0) // STEP].append(line)
+    return [
+        LengthGroup(
+            place * STEP + 1,
+            (place + 1) * STEP,
+            len(group),
+            sum((line.counts for line in group), ErrorCounts()),
+        )
+        for place, group in sorted(groups.items())
+    ]
+
+
+def by_character(lines: Sequence[ReadLine]) -> list[CharacterErrors]:
+    """Count the errors of each character of the truth, the most frequent character first."""
+    occurrences = Counter(character for line in lines for character in line.truth)
+    errors = Counter(truth for line in lines for truth, _ in differences(line) if truth)
+    return [CharacterErrors(character, count, errors[character]) for character, count in occurrences.most_common()]
+
+
+def confusions(lines: Sequence[ReadLine]) -> list[Confusion]:
+    """Count what was taken for what, the most frequent first."""
+    pairs = Counter(pair for line in lines for pair in differences(line))
+    ranked = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
+    return [Confusion(truth, prediction, count) for (truth, prediction), count in ranked]
+
+
+def differences(line: ReadLine) -> Iterator[tuple[str, str]]:
+    """Yield what differs between a truth and its reading, in a shortest alignment, character by character."""
+    try:
+        from rapidfuzz.distance import Levenshtein
+    except ImportError:
+        raise MissingExtraError("rapidfuzz", "export") from None
+    for step in Levenshtein.editops(line.truth, line.prediction):
+        if step.tag == "replace":
+            yield line.truth[step.src_pos], line.prediction[step.dest_pos]
+        elif step.tag == "delete":
+            yield line.truth[step.src_pos], ""
+        else:
+            yield "", line.prediction[step.dest_pos]
