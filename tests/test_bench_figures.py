@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -26,6 +26,7 @@ SERIES = st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=60)
 
 
 @given(SERIES, st.integers(1, 64))
+@settings(deadline=None)
 def test_figures_are_in_order(seconds, batch):
     timing = summarise(seconds, batch, (50, 90, 99))
     p50, p90, p99 = timing.percentiles.values()
@@ -38,11 +39,13 @@ def test_figures_are_in_order(seconds, batch):
 
 
 @given(st.floats(1e-6, 1e3), st.integers(5, 60))
+@settings(deadline=None)
 def test_equal_times_do_not_scatter(second, calls):
     assert trimmed_variation([second] * calls) == pytest.approx(0, abs=1e-9)
 
 
 @given(st.lists(st.floats(0.1, 10), min_size=5, max_size=60), st.floats(1e-3, 1e3))
+@settings(deadline=None)
 def test_scatter_does_not_depend_on_the_unit(seconds, unit):
     scaled = trimmed_variation([value * unit for value in seconds])
     assert scaled == pytest.approx(trimmed_variation(seconds), abs=1e-9)
