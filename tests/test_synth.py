@@ -15,7 +15,7 @@ from htr_engines.preprocess import load_pages
 from htr_training.cli import main
 from htr_training.synth import SynthOptions, read_texts, synthesize
 from htr_training.synth_fonts import find_fonts, read_coverage
-from htr_training.synth_render import random_style, render_line
+from htr_training.synth_render import _letters, random_style, render_line
 
 DEMO = Path(__file__).parents[1] / "training" / "demo"
 CAVEAT = DEMO / "fonts" / "Caveat-Regular.ttf"
@@ -76,12 +76,8 @@ def test_a_seed_does_not_depend_on_where_the_fonts_lie(tmp_path):
     for folder, first, second in (("x", "a", "b"), ("y", "a", "b")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / f"{first}.ttf").write_bytes(CAVEAT.read_bytes())
-        (tmp_path / folder / f"{second}.ttf").write_bytes(
-            (DEMO / "fonts/IndieFlower-Regular.ttf").read_bytes()
-        )
-        synthesize(
-            options(tmp_path, "Tal\n", count=4, fonts=tmp_path / folder, output=tmp_path / f"out{folder}")
-        )
+        (tmp_path / folder / f"{second}.ttf").write_bytes((DEMO / "fonts/IndieFlower-Regular.ttf").read_bytes())
+        synthesize(options(tmp_path, "Tal\n", count=4, fonts=tmp_path / folder, output=tmp_path / f"out{folder}"))
     images = [sorted((tmp_path / out / "lines").glob("*.png")) for out in ("outx", "outy")]
     assert [p.read_bytes() for p in images[0]] == [p.read_bytes() for p in images[1]]
 
@@ -113,6 +109,11 @@ def test_decomposed_text_is_drawn_and_written_composed(tmp_path):
     text = unicodedata.normalize("NFD", "Köln")
     synthesize(options(tmp_path, text + "\n"))
     assert read_lines(tmp_path / "data" / "lines")[0].text == "Köln"
+
+
+def test_combining_marks_stay_with_their_letters():
+    assert _letters("a\u0304b\u0323\u0302c") == ["a\u0304", "b\u0323\u0302", "c"]
+    assert _letters("\u0304a") == ["\u0304", "a"]
 
 
 def test_width_holds_for_long_and_short_texts():

@@ -5,6 +5,7 @@ Lengths are in pixels of the finished line unless they say ``em``: the size of t
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -115,9 +116,7 @@ def _letter_height(face: ImageFont.FreeTypeFont) -> float:
     return bottom - top
 
 
-def _write(
-    face: ImageFont.FreeTypeFont, text: str, style: Style, rng: np.random.Generator
-) -> NDArray[np.uint8]:
+def _write(face: ImageFont.FreeTypeFont, text: str, style: Style, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Set the letters one by one on an uneven baseline; return their ink, cropped, 0 to 255."""
     em = face.size
     room = round(em * 1.5)
@@ -125,14 +124,25 @@ def _write(
     canvas = Image.new("L", (round(length) + 2 * room, 2 * room))
     draw = ImageDraw.Draw(canvas)
     x = float(room)
-    for index, letter in enumerate(text):
+    letters = _letters(text)
+    for letter, following in zip(letters, [*letters[1:], ""], strict=True):
         spread, rise = rng.normal(0.0, style.unevenness * em, 2)
         draw.text((x, 1.2 * room + rise / 2), letter, fill=255, font=face, anchor="ls")
-        following = text[index + 1 : index + 2]
-        advance = face.getlength(letter + following) - face.getlength(following)  # with kerning
+        advance = face.getlength(letter + following[:1]) - face.getlength(following[:1])  # with kerning
         x += advance * style.blank if letter == " " else advance + style.spacing * em + spread / 2
     box = canvas.getbbox() or (0, 0, 1, 1)
     return np.asarray(canvas.crop(box))
+
+
+def _letters(text: str) -> list[str]:
+    """Split a text into its letters, each with the marks that combine with it."""
+    letters: list[str] = []
+    for character in text:
+        if letters and unicodedata.combining(character):
+            letters[-1] += character
+        else:
+            letters.append(character)
+    return letters
 
 
 def _scales(
