@@ -6,6 +6,7 @@ PyTorch's weights-only loader does the work; this module decides what it may mee
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import re
 import warnings
@@ -46,7 +47,7 @@ class Checkpoint:
             CheckpointError: if the checkpoint has no such weights.
         """
         state = self.content.get(STATE_KEYS[weights])
-        if not _is_state_dict(state):
+        if state is None or not _is_state_dict(state):
             raise CheckpointError(
                 f"the checkpoint has no {weights} weights ({STATE_KEYS[weights]!r}); it has: {', '.join(self.content)}"
             )
@@ -101,7 +102,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise _refusal(path, str(error)) from None
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # the loader raises nearly anything on damaged files
+    except Exception as error:  # noqa: BLE001 - the loader raises nearly anything on damaged files
         reason = str(error).strip().split("\n", 1)[0]
         raise CheckpointError(f"{path} cannot be read as a PyTorch checkpoint ({reason}); copy it again") from None
     if _is_state_dict(content):
@@ -189,7 +190,8 @@ def _check_archive(path: Path) -> None:
 
 def _numpy_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     """Return what a pickled ``numpy.random.get_state()`` and a pickled NumPy number ask for, and nothing else."""
-    multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray  # noqa: SLF001
+    package = "numpy._core" if hasattr(np, "_core") else "numpy.core"
+    multiarray = importlib.import_module(f"{package}.multiarray")
     functions = {name: getattr(multiarray, name) for name in ("_reconstruct", "scalar")}
     named: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
         (function, f"numpy.{package}.multiarray.{name}")
@@ -203,7 +205,7 @@ def _numpy_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]
 def _refusal(path: Path, message: str) -> CheckpointError:
     if found := re.search(r"GLOBAL (\S+)", message):
         return UnsafeCheckpointError(
-            f"{path} asks to run {found[1].strip(',.')!r} while it is loaded, which a checkpoint has no need of; it was not "
+            f"{path} asks to run {found[1].strip(',.')!r} while it is loaded, which no checkpoint needs; it was not "
             "run. Do not load this file elsewhere, and ask its author for the bare state dict"
         )
     reason = message.strip().split("\n", 1)[0]
@@ -250,5 +252,5 @@ def _tensors(value: object) -> Iterator[Tensor]:
             yield from _tensors(item)
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def _some(names: list[str], shown: int = 3) -> str:
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

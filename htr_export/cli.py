@@ -12,7 +12,6 @@ import click
 
 from htr_engines.charset import PRESETS, Charset, preset, read_charset
 from htr_engines.console import HtrGroup, progress, stderr_console
-
 from htr_export.validation.command import validate_command
 
 if TYPE_CHECKING:
@@ -43,10 +42,22 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def onnx_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say what an ONNX graph should allow."""
     for option in (
-        click.option("--width", default="dynamic", show_default=True, metavar="dynamic|N",
-                     callback=number_or_dynamic, help="Pixels of a line, a multiple of 8 from 32 to 2048."),
-        click.option("--batch", default="dynamic", show_default=True, metavar="dynamic|N",
-                     callback=number_or_dynamic, help="Lines per run."),
+        click.option(
+            "--width",
+            default="dynamic",
+            show_default=True,
+            metavar="dynamic|N",
+            callback=number_or_dynamic,
+            help="Pixels of a line, a multiple of 8 from 32 to 2048.",
+        ),
+        click.option(
+            "--batch",
+            default="dynamic",
+            show_default=True,
+            metavar="dynamic|N",
+            callback=number_or_dynamic,
+            help="Lines per run.",
+        ),
         click.option("--opset", type=int, default=20, show_default=True, help="ONNX opset, 18 to 23."),
     ):
         command = option(command)
@@ -75,9 +86,7 @@ def chosen_charset(dataset: str | None, charset_file: Path | None) -> Charset | 
 @click.argument("checkpoint", type=FILE)
 @click.option("-o", "--output", type=FILE, required=True, help="The .safetensors to write.")
 @model_options
-def strip(
-    checkpoint: Path, output: Path, dataset: str | None, charset_file: Path | None, weights: str | None
-) -> None:
+def strip(checkpoint: Path, output: Path, dataset: str | None, charset_file: Path | None, weights: str | None) -> None:
     """Take the inference network out of a training CHECKPOINT; no code in it is ever run."""
     charset = chosen_charset(dataset, charset_file)
     if output.suffix != ".safetensors":
@@ -92,9 +101,10 @@ def strip(
 def _print_strip(report: StripReport, output: Path) -> None:
     tcm = f"{len(report.tcm_tensors)} tensors" if report.tcm_tensors else "none"
     click.echo(f"kept     the {report.weights} weights, {len(report.model.tensors)} tensors")
-    click.echo(f"removed  TCM: {tcm}; optimizer: {megabytes(report.optimizer_bytes)}; "
-               f"other weights: {megabytes(report.other_weights_bytes)}"
-               + ("; mask_token" if report.mask_token else ""))
+    click.echo(
+        f"removed  TCM: {tcm}; optimizer: {megabytes(report.optimizer_bytes)}; "
+        f"other weights: {megabytes(report.other_weights_bytes)}" + ("; mask_token" if report.mask_token else "")
+    )
     click.echo(f"size     {megabytes(report.bytes_before)} -> {megabytes(report.bytes_after)}")
     click.echo(f"wrote    {output}\nnext     htr-export onnx {output} -o {output.with_suffix('.onnx')}")
 
@@ -112,8 +122,16 @@ def megabytes(count: int) -> str:
 @click.option("--rtol", type=float, default=1e-3, show_default=True, help="Allowed relative difference of logits.")
 @model_options
 def onnx(
-    model: Path, output: Path, opset: int, batch: int | None, width: int | None, atol: float, rtol: float,
-    dataset: str | None, charset_file: Path | None, weights: str | None,
+    model: Path,
+    output: Path,
+    opset: int,
+    batch: int | None,
+    width: int | None,
+    atol: float,
+    rtol: float,
+    dataset: str | None,
+    charset_file: Path | None,
+    weights: str | None,
 ) -> None:
     """Export MODEL (a .safetensors, or a checkpoint with strip's options) to ONNX and prove it equal to PyTorch."""
     charset = chosen_charset(dataset, charset_file)
@@ -147,8 +165,9 @@ def bundle(models: tuple[Path, ...], output: Path, report: Path | None) -> None:
 
         manifest = write_bundle(models, output, report)
     total = sum(file["bytes"] for file in manifest["files"].values())
-    click.echo(f"wrote  {output} ({len(manifest['files'])} files, {megabytes(total)}): "
-               f"{manifest['validation']['verdict']}")
+    click.echo(
+        f"wrote  {output} ({len(manifest['files'])} files, {megabytes(total)}): {manifest['validation']['verdict']}"
+    )
     click.echo(f"next   htr-read --self-test {output}")
 
 
@@ -157,16 +176,31 @@ def bundle(models: tuple[Path, ...], output: Path, report: Path | None) -> None:
 @click.option("-o", "--output", type=FILE, required=True, help="The bundle to write, NAME.htr.")
 @click.option("--lines", "lines_dir", type=FILE, required=True, help="Folder of line images to prove it on.")
 @click.option("--list", "list_file", type=FILE, help="Their list: .ln, .tsv, .csv, .jsonl.")
-@click.option("--max-cer-increase", type=click.FloatRange(min=0), default=0.1, show_default=True,
-              help="Percentage points of CER that the 95 % interval may reach.")
+@click.option(
+    "--max-cer-increase",
+    type=click.FloatRange(min=0),
+    default=0.1,
+    show_default=True,
+    help="Percentage points of CER that the 95 % interval may reach.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Validate on the first N lines only.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all physical cores]")
 @onnx_options
 @model_options
 def ship(
-    checkpoint: Path, output: Path, lines_dir: Path, list_file: Path | None, max_cer_increase: float,
-    limit: int | None, threads: int | None, opset: int, batch: int | None, width: int | None,
-    dataset: str | None, charset_file: Path | None, weights: str | None,
+    checkpoint: Path,
+    output: Path,
+    lines_dir: Path,
+    list_file: Path | None,
+    max_cer_increase: float,
+    limit: int | None,
+    threads: int | None,
+    opset: int,
+    batch: int | None,
+    width: int | None,
+    dataset: str | None,
+    charset_file: Path | None,
+    weights: str | None,
 ) -> None:
     """Turn a training CHECKPOINT into a validated bundle: strip, onnx, validate and bundle in one go.
 
@@ -182,8 +216,16 @@ def ship(
         from htr_export.ship import ship as ship_all
 
         request = ShipRequest(
-            checkpoint, output, lines_dir, list_file, charset, weights, OnnxOptions(opset, batch, width),
-            max_cer_increase, limit, threads,
+            checkpoint,
+            output,
+            lines_dir,
+            list_file,
+            charset,
+            weights,
+            OnnxOptions(opset, batch, width),
+            max_cer_increase,
+            limit,
+            threads,
         )
         listener = Progress(
             on_step=lambda name: display.update(task, description=name, total=None, completed=0),

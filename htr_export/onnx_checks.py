@@ -45,9 +45,7 @@ class Check:
         return f"-[{'✓' if self.passed else 'x'}] {self.what}"
 
 
-def check_onnx(
-    path: Path, model: Model, batch: int | None, width: int | None, tolerance: OnnxTolerance
-) -> list[Check]:
+def check_onnx(path: Path, model: Model, batch: int | None, width: int | None, tolerance: OnnxTolerance) -> list[Check]:
     """Check a file's structure, its logits against PyTorch's, and that the rows of a batch do not touch each other.
 
     Args:
@@ -75,8 +73,8 @@ def check_onnx(
                 checks.append(_compare(logits_NTC, expected_NTC[:lines], tolerance))
         checks.extend(_check_rows(engine, image_N1HW, tolerance))
     if not all(check.passed for check in checks):
-        lines = "\n".join(str(check) for check in checks)
-        raise ParityError(f"the ONNX graph does not compute what PyTorch computes; no file was written\n{lines}")
+        report = "\n".join(str(check) for check in checks)
+        raise ParityError(f"the ONNX graph does not compute what PyTorch computes; no file was written\n{report}")
     return checks
 
 
@@ -93,9 +91,7 @@ def _check_structure(path: Path) -> Check:
     return Check(passed=True, what="valid ONNX, shapes inferred")
 
 
-def _compare(
-    logits_NTC: NDArray[np.float32], expected_NTC: NDArray[np.float32], tolerance: OnnxTolerance
-) -> Check:
+def _compare(logits_NTC: NDArray[np.float32], expected_NTC: NDArray[np.float32], tolerance: OnnxTolerance) -> Check:
     if logits_NTC.shape != expected_NTC.shape:
         return Check(passed=False, what=f"{logits_NTC.shape} should be {expected_NTC.shape}")
     difference = float(np.abs(logits_NTC - expected_NTC).max())

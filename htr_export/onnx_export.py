@@ -12,6 +12,7 @@ import torch
 
 from htr_engines.errors import ExportError
 from htr_engines.files import atomic_path
+from htr_export.network.config import IMAGE_WIDTHS
 from htr_export.onnx_checks import Check, OnnxTolerance, check_onnx
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from htr_export.model import Model
 
-WIDTHS = range(32, 2049, 8)  # that the network takes when the width is dynamic
 OPSETS = range(18, 24)
 
 
@@ -43,7 +43,7 @@ class OnnxOptions:
             raise ExportError(f"opset {self.opset} is out of range; choose one from {OPSETS[0]} to {OPSETS[-1]}")
         if self.batch is not None and self.batch < 1:
             raise ExportError(f"batch {self.batch} is out of range; give at least 1, or 'dynamic'")
-        if self.width is not None and self.width not in WIDTHS:
+        if self.width is not None and self.width not in IMAGE_WIDTHS:
             raise ExportError(f"width {self.width} should be a multiple of 8 from 32 to 2048, or 'dynamic'")
 
 
@@ -101,7 +101,7 @@ def _export(model: Model, options: OnnxOptions) -> ir.Model:
     if options.batch is None:
         axes[0] = torch.export.Dim("batch", min=1)
     if options.width is None:
-        axes[3] = 8 * torch.export.Dim("eighths", min=WIDTHS[0] // 8, max=WIDTHS[-1] // 8)
+        axes[3] = 8 * torch.export.Dim("eighths", min=IMAGE_WIDTHS[0] // 8, max=IMAGE_WIDTHS[-1] // 8)
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -149,6 +149,7 @@ def _quiet() -> Iterator[None]:
 
 
 def tool_version() -> str:
+    """Return the version of this package, or ``unknown`` where it is not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

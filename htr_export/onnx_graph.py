@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import (
@@ -13,9 +11,6 @@ from onnx_ir.passes.common import (
     RemoveUnusedOpsetsPass,
 )
 from onnxscript.optimizer import fold_constants
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 FOLDED_BYTES = 1 << 24  # of a constant worth storing, such as the position bias of a fixed width
 SCOPES = "pkg.torch.onnx.name_scopes"  # which module a node comes from; precision and error messages need it
@@ -55,7 +50,7 @@ def _constant_target(node: ir.Node) -> list[int] | None:
     return constant if constant.count(-1) <= 1 else None
 
 
-def _constant_axis(axis: int | ir.SymbolicDim, index: int, data_shape: Sequence[int | ir.SymbolicDim]) -> int:
+def _constant_axis(axis: int | ir.SymbolicDim, index: int, data_shape: ir.Shape) -> int:
     if isinstance(axis, int):
         return axis
     copied = index < len(data_shape) and axis.value is not None and str(data_shape[index]) == str(axis)

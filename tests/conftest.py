@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,6 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from htr_engines.charset import Charset
 from htr_export.network import HTRConvText, NetworkConfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CHARSET = Charset(" abcdefghijklmnopqrstuvwxyzäöü")
 CONFIG = NetworkConfig(
@@ -64,9 +67,7 @@ def workspace(tmp_path_factory) -> Path:
 def checkpoint(workspace, network) -> Path:
     """A checkpoint of our own training."""
     path = workspace / "best_CER.pth"
-    torch.save(
-        {**published_layout(network), "charset": CHARSET.characters, "network": CONFIG.to_dict()}, path
-    )
+    torch.save({**published_layout(network), "charset": CHARSET.characters, "network": CONFIG.to_dict()}, path)
     return path
 
 

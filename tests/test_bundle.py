@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import draw_line
 from PIL import Image
 
-from conftest import draw_line
 from htr_engines import Recognizer
 from htr_engines.bundle import open_bundle
 from htr_engines.cli import main as htr_read
@@ -53,7 +53,7 @@ def test_self_test(bundle, engine):
     assert f"{engine} reads as expected" in result.output
 
 
-def test_self_test_sees_a_changed_model(copy, onnx_file):
+def test_self_test_sees_a_changed_model(copy):
     golden = copy / "golden" / "line-0.logits.npy"
     np.save(golden, np.load(golden) + 1)
     manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
@@ -83,8 +83,15 @@ def test_names_that_lead_outside_are_refused(copy, name):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"schema_version": 2}, {"format": "zip"}, {"charset": 5}, {"models": [{}]}, {"files": 3}, {"golden": None},
-     {"preprocessing": {"width": "x", "height": 64}}],
+    [
+        {"schema_version": 2},
+        {"format": "zip"},
+        {"charset": 5},
+        {"models": [{}]},
+        {"files": 3},
+        {"golden": None},
+        {"preprocessing": {"width": "x", "height": 64}},
+    ],
 )
 def test_damaged_manifests_are_refused(copy, changes):
     edit_manifest(copy, **changes)
@@ -125,7 +132,7 @@ def test_order_is_stable_and_a_bad_image_costs_only_its_line(bundle, lines_dir, 
     result = read(bundle, *images, "--json", "--batch-size", batch_size)
     records = [json.loads(line) for line in result.stdout.splitlines()]
     names = ["line-0.png", "broken.png", *(f"line-{number}.png" for number in range(8)), "none.png"]
-    assert [os.path.basename(record["file"]) for record in records] == names
+    assert [Path(record["file"]).name for record in records] == names
     assert [number for number, record in enumerate(records) if "error" in record] == [1, 10]
     assert result.exit_code == 1
     assert result.stderr.count("Error:") == 2
@@ -157,8 +164,19 @@ def test_an_engine_that_is_not_there_is_refused_not_replaced(bundle):
 
 def test_a_report_travels_with_the_bundle(workspace, tmp_path, safetensors, onnx_file, lines_dir):
     report = tmp_path / "report"
-    arguments = ["validate", "--reference", safetensors, "--candidate", onnx_file, "--lines", lines_dir,
-                 "--list", workspace / "all.ln", "--report", report]
+    arguments = [
+        "validate",
+        "--reference",
+        safetensors,
+        "--candidate",
+        onnx_file,
+        "--lines",
+        lines_dir,
+        "--list",
+        workspace / "all.ln",
+        "--report",
+        report,
+    ]
     runner = CliRunner()
     assert runner.invoke(htr_export, [str(argument) for argument in arguments]).exit_code == 0
     manifest = write_bundle([onnx_file], tmp_path / "v.htr", report)
@@ -195,7 +213,9 @@ def test_reading_needs_no_torch_and_no_onnx(bundle, lines_dir):
     )
     result = subprocess.run(
         [sys.executable, "-c", code, str(bundle), str(lines_dir / "line-0.png"), "--json"],
-        capture_output=True, text=True, check=False,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
     assert "text" in json.loads(result.stdout)

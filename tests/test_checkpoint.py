@@ -14,9 +14,9 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
-
 from conftest import CHARSET, CONFIG, published_layout
 from golden_weights import read_shapes
+
 from htr_engines.charset import Charset
 from htr_engines.errors import CharsetError, CheckpointError, UnsafeCheckpointError
 from htr_export.checkpoint import infer_config, inference_tensors, read_checkpoint
@@ -45,7 +45,7 @@ HOSTILE = {
     "builtins.exec": lambda mark: Calls(builtins.exec, f"open({str(mark)!r}, 'w')"),
     "subprocess.Popen": lambda mark: Calls(subprocess.Popen, ["touch", str(mark)]),
     "builtins.open": lambda mark: Calls(builtins.open, str(mark), "w"),
-    "builtins.getattr": lambda mark: Calls(getattr, Calls(__import__, "os"), "system"),
+    "builtins.getattr": lambda _: Calls(getattr, Calls(__import__, "os"), "system"),
     "pickle.loads": lambda mark: Calls(pickle.loads, pickle.dumps(Calls(os.system, touch(mark)))),
     "torch.load": lambda mark: Calls(torch.load, str(mark)),
     "numpy.load": lambda mark: Calls(np.load, str(mark)),
@@ -109,7 +109,7 @@ def test_entries_that_overlap_are_refused(tmp_path, network):
         read_checkpoint(path)
 
 
-def test_a_tensor_larger_than_its_bytes_is_refused(tmp_path, network):
+def test_a_tensor_larger_than_its_bytes_is_refused(tmp_path):
     path = tmp_path / "long.pth"
     torch.save({"model": {"norm.weight": torch.zeros(4)}}, path)
     with zipfile.ZipFile(path) as archive:
@@ -208,7 +208,9 @@ def test_tensors_that_do_not_fit_are_named(tmp_path, network, change, said):
 
 def test_half_precision_weights_become_float32(tmp_path, network):
     path = tmp_path / "half.pth"
-    state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in network.state_dict().items()}
+    state = {
+        name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in network.state_dict().items()
+    }
     torch.save({"model": state, **OURS}, path)
     assert load_any(path).tensors["head.weight"].dtype == torch.float32
 

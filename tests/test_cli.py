@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from conftest import CHARSET
 
 import htr_bench
 import htr_engines
 import htr_export
 import htr_training
-from conftest import CHARSET
 from htr_export.cli import main
 
 FLOORS = {htr_engines: 1, htr_export: 2, htr_training: 3, htr_bench: 3}
@@ -79,8 +79,20 @@ def test_inspect_shows_every_artefact(checkpoint, safetensors, onnx_file, bundle
 
 
 def test_ship_does_it_all_and_nothing_twice(checkpoint, lines_dir, workspace, tmp_path):
-    arguments = ["ship", checkpoint, "-o", tmp_path / "a.htr", "--lines", lines_dir, "--list", workspace / "all.ln",
-                 "--batch", "2", "--width", "128"]
+    arguments = [
+        "ship",
+        checkpoint,
+        "-o",
+        tmp_path / "a.htr",
+        "--lines",
+        lines_dir,
+        "--list",
+        workspace / "all.ln",
+        "--batch",
+        "2",
+        "--width",
+        "128",
+    ]
     first = run(*arguments)
     assert first.exit_code == 0, first.output
     assert "PASSED on 8 lines" in first.stdout

@@ -62,8 +62,13 @@ def test_transcripts_in_old_encodings(folder, content, text):
 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
-    [("l.ln", "\n\n", "names no line"), ("l.tsv", "a.png\n", "line 1"), ("l.jsonl", "{}\n", "line 1"),
-     ("l.jsonl", "[1]\n", "line 1"), ("l.jsonl", "{\n", "line 1")],
+    [
+        ("l.ln", "\n\n", "names no line"),
+        ("l.tsv", "a.png\n", "line 1"),
+        ("l.jsonl", "{}\n", "line 1"),
+        ("l.jsonl", "[1]\n", "line 1"),
+        ("l.jsonl", "{\n", "line 1"),
+    ],
 )
 def test_broken_lists_are_refused(folder, tmp_path, name, content, said):
     path = tmp_path / name

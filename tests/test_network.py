@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 import torch
-
 from golden_weights import GOLDEN, golden_arrays, read_shapes
+
 from htr_engines.charset import preset
 from htr_engines.ctc import decode_greedy
 from htr_engines.errors import CheckpointError

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-
 from conftest import CHARSET, CONFIG
+
 from htr_engines.engine import infer_lines, open_engine
 from htr_engines.errors import EngineError, ExportError, ParityError
 from htr_export.model import load_model

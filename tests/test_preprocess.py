@@ -10,11 +10,11 @@ import zlib
 
 import numpy as np
 import pytest
+from golden_weights import GOLDEN
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from golden_weights import GOLDEN
 from htr_engines.errors import ImageError
 from htr_engines.preprocess import MAX_PIXELS, Preprocessing, fit_line, load_pages
 
@@ -96,7 +96,9 @@ def bomb() -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize(

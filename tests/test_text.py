@@ -8,10 +8,10 @@ import math
 
 import numpy as np
 import pytest
+from golden_weights import GOLDEN
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golden_weights import GOLDEN
 from htr_engines.charset import PRESETS, Charset, preset, read_charset
 from htr_engines.ctc import decode_greedy
 from htr_engines.errors import CharsetError
@@ -31,8 +31,12 @@ def test_preset_lengths(name, length):
 
 @pytest.mark.parametrize("name", ["a.txt", "b.txt", "c.json", "d.json"])
 def test_charset_files(tmp_path, name):
-    content = {"a.txt": "\ufeff ab\u0304é\n", "b.txt": " \na\nb\n\u0304\né\n", "c.json": json.dumps(" ab\u0304é"),
-               "d.json": json.dumps(list(" ab\u0304é"))}[name]
+    content = {
+        "a.txt": "\ufeff ab\u0304é\n",
+        "b.txt": " \na\nb\n\u0304\né\n",
+        "c.json": json.dumps(" ab\u0304é"),
+        "d.json": json.dumps(list(" ab\u0304é")),
+    }[name]
     path = tmp_path / name
     path.write_text(content, encoding="utf-8")
     assert read_charset(path).characters == " ab\u0304é"
@@ -40,8 +44,13 @@ def test_charset_files(tmp_path, name):
 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
-    [("a.txt", b"", "empty"), ("a.txt", b"abca", "twice"), ("a.txt", b"\xff\xfe\x00", "UTF-8"),
-     ("a.json", b"{", "JSON"), ("a.json", b"[1]", "single characters")],
+    [
+        ("a.txt", b"", "empty"),
+        ("a.txt", b"abca", "twice"),
+        ("a.txt", b"\xff\xfe\x00", "UTF-8"),
+        ("a.json", b"{", "JSON"),
+        ("a.json", b"[1]", "single characters"),
+    ],
 )
 def test_broken_charset_files(tmp_path, name, content, said):
     path = tmp_path / name

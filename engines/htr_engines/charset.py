@@ -18,12 +18,9 @@ PRESETS = {
         " ()+,-./0123456789:<>ABCDEFGHIJKLMNOPQRSTUVWYZ[]abcdefghijklmnopqrstuvwxyz"
         "\u00be\u00d6\u00df\u00e4\u00f6\u00fc\u00ff\u0101\u0113\u014d\u016b\u0233\u0304\u0308\u2014"
     ),
-    "lam": (
-        " !\"#%&'()+,-./0123456789:;=?ABCDEFGHIJKLMNOPQRSTUVWXZabcdefghijlmnopqrstuvwxyz|"
-        "°·ÈÉàèéìòù\u2013"
-    ),
+    "lam": (" !\"#%&'()+,-./0123456789:;=?ABCDEFGHIJKLMNOPQRSTUVWXZabcdefghijlmnopqrstuvwxyz|°·ÈÉàèéìòù\u2013"),
     "vnondb": (
-        " !\"%&()*,-./0123456789:;?ABCDEFGHIJKLMNOPQRSTUVWXYabcdefghijklmnopqrstuvxyz"
+        ' !"%&()*,-./0123456789:;?ABCDEFGHIJKLMNOPQRSTUVWXYabcdefghijklmnopqrstuvxyz'
         "ÀÁÂÔÚÝàáâãèéêìíòóôõùúýĂăĐđĩũƠơƯưạẢảẤấẦầẩẫậắằẳẵặẹẻẽếỀềỂểễỆệỉịọỏỐốỒồổỗộớờỞởỡợụỦủứừửữựỳỷỹ"
     ),
 }
@@ -60,9 +57,7 @@ class Charset:
         try:
             return [self._classes[character] for character in text]
         except KeyError as error:
-            raise CharsetError(
-                f"the text {text!r} holds {error.args[0]!r}, which the character set lacks"
-            ) from None
+            raise CharsetError(f"the text {text!r} holds {error.args[0]!r}, which the character set lacks") from None
 
     def missing_from(self, text: str) -> set[str]:
         """Return the characters of ``text`` that the set lacks."""

@@ -14,6 +14,7 @@ from htr_engines.errors import DataError
 
 if TYPE_CHECKING:
     from htr_engines.ctc import Span
+    from htr_engines.preprocess import Alpha
     from htr_engines.recognizer import LineResult, Recognizer
 
 
@@ -28,8 +29,14 @@ if TYPE_CHECKING:
 @click.option("--self-test", "testing", is_flag=True, help="Run the bundle's golden lines instead.")
 @click.version_option(package_name="htr-export")
 def main(
-    bundle: Path, images: tuple[str, ...], as_json: bool, engine: str | None, threads: int | None,
-    batch_size: int, alpha: Any, testing: bool,  # noqa: ANN401
+    bundle: Path,
+    images: tuple[str, ...],
+    as_json: bool,
+    engine: str | None,
+    threads: int | None,
+    batch_size: int,
+    alpha: Alpha | None,
+    testing: bool,
 ) -> None:
     """Read line images with BUNDLE: one line of text each, in order.
 
@@ -82,9 +89,7 @@ def _listed(path: Path) -> list[tuple[str, Path | bytes]]:
     return [(name, path.parent / name) for name in names if name]
 
 
-def _read(
-    recognizer: Recognizer, sources: list[tuple[str, Path | bytes]], batch_size: int, as_json: bool
-) -> int:
+def _read(recognizer: Recognizer, sources: list[tuple[str, Path | bytes]], batch_size: int, as_json: bool) -> int:
     failed = 0
     with progress() as display:
         task = display.add_task("reading", total=len(sources))

@@ -62,7 +62,14 @@ def stderr_console() -> Console:
 
 def progress(console: Console | None = None) -> Progress:
     """Return a progress display on stderr with elapsed and remaining time; silent where stderr is no terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     console = console or stderr_console()
     return Progress(

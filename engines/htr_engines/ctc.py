@@ -48,15 +48,14 @@ def decode_greedy(logits_NTC: NDArray[np.float32], charset: Charset) -> list[Rea
     """
     logits_NTC = np.asarray(logits_NTC, np.float32)
     charset.check_fits(logits_NTC.shape[2])
-    finite_NT = np.isfinite(logits_NTC).all(-1)
+    finite_NT = np.all(np.isfinite(logits_NTC), axis=-1)
     logits_NTC = np.where(finite_NT[..., None], logits_NTC, 0.0)
     best_NT = np.where(finite_NT, logits_NTC.argmax(-1), 0)
     peak_NT = logits_NTC.max(-1)
     log_p_NT = -np.log(np.exp(logits_NTC - peak_NT[..., None]).sum(-1))
     log_p_NT = np.where(finite_NT, log_p_NT, -np.inf)
     return [
-        _decode_line(best_T, log_p_T, charset.characters)
-        for best_T, log_p_T in zip(best_NT, log_p_NT, strict=True)
+        _decode_line(best_T, log_p_T, charset.characters) for best_T, log_p_T in zip(best_NT, log_p_NT, strict=True)
     ]
 
 

@@ -35,7 +35,8 @@ def read_lines(lines_dir: Path, list_file: Path | None = None) -> list[Line]:
 
     Args:
         lines_dir: the folder of images, to which the names in the list are relative.
-        list_file: a ``.ln`` or ``.txt`` list, ``.csv``, ``.tsv`` or ``.jsonl``; without one, every image in the folder by name.
+        list_file: a ``.ln`` or ``.txt`` list, ``.csv``, ``.tsv`` or ``.jsonl``; without one, every image in the
+            folder by name.
 
     Returns:
         The lines in the order of the list. Whether each image exists and can be read is not looked at.
@@ -97,17 +98,16 @@ def _from_jsonl(lines_dir: Path, list_file: Path) -> Iterator[Line]:
             record = json.loads(row)
             name, text = record["file_name"], record.get("text")
         except (json.JSONDecodeError, TypeError, KeyError, AttributeError):
-            raise DataError(
-                f'{list_file}, line {number}: expected {{"file_name": ..., "text": ...}}'
-            ) from None
+            raise DataError(f'{list_file}, line {number}: expected {{"file_name": ..., "text": ...}}') from None
         yield Line(str(name), lines_dir / str(name), None if text is None else collapse(str(text)))
 
 
 def _from_table(lines_dir: Path, list_file: Path, delimiter: str) -> Iterator[Line]:
     content = read_text(list_file)
     # A TSV is not quoted: a transcript may begin with a quotation mark.
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    rows = csv.reader(content.splitlines(), delimiter=delimiter, quoting=quoting)
+    rows = csv.reader(
+        content.splitlines(), delimiter=delimiter, quoting=csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    )
     for number, row in enumerate(rows, 1):
         if not row or (number == 1 and row[0].lower() in {"file", "file_name", "filename", "image"}):
             continue

@@ -43,7 +43,7 @@ class OnnxRuntimeEngine(ClosesOnExit):
             )
         try:
             self._session = onnxruntime.InferenceSession(str(model), options, providers=[provider])
-        except Exception as error:  # its exceptions have no common base but this
+        except Exception as error:  # noqa: BLE001 - its exceptions have no common base but this
             raise EngineError(f"ONNX Runtime cannot open {model}: {_first_line(error)}") from None
         used = self._session.get_providers()[0]
         if used != provider:
@@ -68,7 +68,7 @@ class OnnxRuntimeEngine(ClosesOnExit):
         """Run one batch: float32 [N,1,64,W] in [0,1] -> float32 logits [N,W/4,C]."""
         try:
             logits_NTC: NDArray[np.float32] = self._session.run(None, {self.info.input.name: image_N1HW})[0]
-        except Exception as error:  # as above
+        except Exception as error:  # noqa: BLE001 - as above
             raise EngineError(f"ONNX Runtime failed on an input {image_N1HW.shape}: {_first_line(error)}") from None
         return logits_NTC
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,6 +18,7 @@ from htr_engines.errors import ImageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -84,7 +84,7 @@ def load_pages(source: Path | bytes, alpha: Alpha = "white") -> list[NDArray[np.
         raise ImageError(f"{name} is not an image that can be read; give one of {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
         raise ImageError(_too_large(name)) from None
-    except Exception as error:  # decoders raise nearly anything on damaged files
+    except Exception as error:  # noqa: BLE001 - decoders raise nearly anything on damaged files
         raise ImageError(f"{name} is a damaged image ({error}); save it again or leave it out") from None
 
 

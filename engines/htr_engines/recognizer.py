@@ -139,9 +139,7 @@ def _choose(bundle: Bundle, engine: str | None) -> tuple[BundledModel, str]:
     for model, name in offered:
         if name in PACKAGES and importlib.util.find_spec(PACKAGES[name]):
             return model, name
-    raise EngineError(
-        f"no engine for {bundle.folder} is installed; install one with: pip install 'htr-export[cpu]'"
-    )
+    raise EngineError(f"no engine for {bundle.folder} is installed; install one with: pip install 'htr-export[cpu]'")
 
 
 def _split(
@@ -161,6 +159,4 @@ def _in_pixels(reading: Reading, pixels_per_frame: float, width: int) -> Reading
         start, end = (min(frame * pixels_per_frame, width) for frame in (span.start, span.end))
         return replace(span, start=start, end=end)
 
-    return replace(
-        reading, words=tuple(map(place, reading.words)), characters=tuple(map(place, reading.characters))
-    )
+    return replace(reading, words=tuple(map(place, reading.words)), characters=tuple(map(place, reading.characters)))

@@ -24,9 +24,8 @@ def attend(
         dropout: probability with which a weight is dropped while training.
     """
     if training:
-        four_axes = [x.flatten(0, -4) for x in (query, key, value)]  # the fused kernels take no more
-        out = functional.scaled_dot_product_attention(*four_axes, attn_mask=bias, dropout_p=dropout)
-        return out.reshape(query.shape)
+        q, k, v = (x.flatten(0, -4) for x in (query, key, value))  # the fused kernels take four axes
+        return functional.scaled_dot_product_attention(q, k, v, bias, dropout).reshape(query.shape)
     # Spelled out, since the exporter would compute the fused kernel's scale and shapes at run time.
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
     if bias is not None:

@@ -108,10 +108,12 @@ class PositionalConv(nn.Module):
     def forward(self, x_NQPC: Tensor, rows: int) -> Tensor:
         """Apply it to ``rows`` rows of patches; the shape stays."""
         n, q, _, c = x_NQPC.shape
-        conv = self.proj[0]
         if torch.compiler.is_exporting():
             # The four positions become channels, not batch entries: no shape is left to compute at run time.
             grid = x_NQPC.transpose(2, 3).reshape(n, q * c, rows, -1)
+            conv = self.proj[0]
+            assert isinstance(conv, nn.Conv2d)
+            assert conv.bias is not None
             weight, bias = conv.weight.repeat(q, 1, 1, 1), conv.bias.repeat(q)
             grid = functional.conv2d(grid, weight, bias, padding=1, groups=q * c)
             return x_NQPC + grid.reshape(n, q, c, -1).transpose(2, 3)
@@ -119,7 +121,7 @@ class PositionalConv(nn.Module):
         if n == 1:
             # The memory layouts of the published implementation: the golden values hold to the last bit.
             grid = grid.contiguous()
-        return x_NQPC + conv(grid).permute(0, 2, 3, 1).reshape(x_NQPC.shape)
+        return x_NQPC + self.proj(grid).permute(0, 2, 3, 1).reshape(x_NQPC.shape)
 
 
 class LocalRepresentation(nn.Module):

@@ -10,6 +10,9 @@ from htr_engines.errors import CheckpointError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+MIN_DEPTH = 3  # a block before, within and after the half length
+IMAGE_WIDTHS = range(32, 2049, 8)  # pixels
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -31,22 +34,18 @@ class NetworkConfig:
             value = getattr(self, field.name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise CheckpointError(f"the network's {field.name} should be a positive whole number, not {value!r}")
-        if self.num_classes < 2:
+        if self.num_classes == 1:
             raise CheckpointError("the network needs at least two classes, the blank and one character")
-        if self.depth < 3:
-            raise CheckpointError(f"the network's depth should be at least 3, not {self.depth}")
+        if self.depth < MIN_DEPTH:
+            raise CheckpointError(f"the network's depth should be at least {MIN_DEPTH}, not {self.depth}")
         if self.embed_dim % (4 * self.mobilevit_head_dim):
             raise CheckpointError(
                 f"embed_dim {self.embed_dim} should be a multiple of 4 x mobilevit_head_dim {self.mobilevit_head_dim}"
             )
         if self.embed_dim % self.num_heads:
-            raise CheckpointError(
-                f"embed_dim {self.embed_dim} should be a multiple of num_heads {self.num_heads}"
-            )
-        if self.image_width % 8 or not 32 <= self.image_width <= 2048:
-            raise CheckpointError(
-                f"image_width {self.image_width} should be a multiple of 8 from 32 to 2048"
-            )
+            raise CheckpointError(f"embed_dim {self.embed_dim} should be a multiple of num_heads {self.num_heads}")
+        if self.image_width not in IMAGE_WIDTHS:
+            raise CheckpointError(f"image_width {self.image_width} should be a multiple of 8 from 32 to 2048")
 
     @property
     def half_blocks(self) -> range:
