@@ -146,9 +146,7 @@ def test_alto_without_namespace_blanks_or_polygon(tmp_path):
     assert line.polygon.tolist() == [[10, 20], [110, 20], [110, 60], [10, 60]]
 
 
-@pytest.mark.parametrize(
-    "before", ['<String CONTENT="demain-"/>', '<String CONTENT="demain"/><String CONTENT="-"/>']
-)
+@pytest.mark.parametrize("before", ['<String CONTENT="demain-"/>', '<String CONTENT="demain"/><String CONTENT="-"/>'])
 def test_a_hyphen_that_alto_gives_twice_counts_once(tmp_path, before):
     line = read_one(tmp_path / "a.xml", alto_xml(alto_line(f'<SP/>{before}<HYP CONTENT="-"/>')))
     assert line.text == "demain-"
@@ -161,16 +159,13 @@ def test_an_alto_baseline_may_be_one_number(tmp_path):
 
 def test_of_several_readings_the_lowest_index_counts(tmp_path):
     readings = "".join(
-        f'<TextEquiv index="{index}"><Unicode>{text}</Unicode></TextEquiv>'
-        for index, text in ((2, "b"), (0, "a"))
+        f'<TextEquiv index="{index}"><Unicode>{text}</Unicode></TextEquiv>' for index, text in ((2, "b"), (0, "a"))
     )
     assert read_one(tmp_path / "p.xml", page_xml(page_line(None, extra=readings))).text == "a"
 
 
 def test_words_stand_in_for_a_line_without_text(tmp_path):
-    words = "".join(
-        f"<Word><TextEquiv><Unicode>{word}</Unicode></TextEquiv></Word>" for word in ("Am", "Berg")
-    )
+    words = "".join(f"<Word><TextEquiv><Unicode>{word}</Unicode></TextEquiv></Word>" for word in ("Am", "Berg"))
     empty = "<TextEquiv><Unicode/></TextEquiv>"
     assert read_one(tmp_path / "p.xml", page_xml(page_line(None, extra=words + empty))).text == "Am Berg"
     assert read_one(tmp_path / "p.xml", page_xml(page_line("Im Tal", extra=words))).text == "Im Tal"
@@ -344,9 +339,7 @@ def test_an_upside_down_line_is_turned_over():
     polygon = np.array([(30.0, 120.0), (570.0, 120.0), (570.0, 160.0), (30.0, 160.0)])
     baseline = np.array([(30.0, 150.0), (570.0, 150.0)])
     turned = cut_line(page[::-1, ::-1].copy(), (600, 300) - polygon, (600, 300) - baseline, 40)
-    assert stripe_rows(turned).mean() == pytest.approx(
-        stripe_rows(cut_line(page, polygon, baseline, 40)).mean(), abs=1
-    )
+    assert stripe_rows(turned).mean() == pytest.approx(stripe_rows(cut_line(page, polygon, baseline, 40)).mean(), abs=1)
 
 
 def test_neighbours_are_painted_over_with_the_paper_around():
@@ -583,9 +576,7 @@ def test_lines_without_text_or_place_are_left_out_with_the_reason(pages):
 def test_whole_pages_are_kept_for_validation(pages):
     for number in range(9):
         save_page(pages, f"n{number}.png")
-        (pages / f"n{number}.xml").write_text(
-            page_xml(LINE_A, LINE_B, image=f"n{number}.png"), encoding="utf-8"
-        )
+        (pages / f"n{number}.xml").write_text(page_xml(LINE_A, LINE_B, image=f"n{number}.png"), encoding="utf-8")
     report = run(pages, val=0.2)
     assert (len(report.train), len(report.val)) == (16, 4)
     assert not {line.source for line in report.train} & {line.source for line in report.val}
@@ -641,9 +632,7 @@ class _Sheet(HTMLParser):
 
 
 def test_the_contact_sheet_is_self_contained_and_escaped(pages):
-    evil = page_line(
-        "<script>alert(1)</script>", [(20, 20), (380, 20), (380, 60), (20, 60)], None, "x&quot;y"
-    )
+    evil = page_line("<script>alert(1)</script>", [(20, 20), (380, 20), (380, 60), (20, 60)], None, "x&quot;y")
     lost = page_line("", name="&lt;img src=x&gt;")
     (pages / "p.xml").write_text(page_xml(evil, lost), encoding="utf-8")
     report = run(pages)

@@ -137,9 +137,7 @@ def check_lists(lists: Mapping[str, Sequence[Line]], charset: Charset | None, wi
     """
     entries = [(name, line) for name, lines in lists.items() for line in lines]
     with ThreadPoolExecutor() as pool:
-        images = list(
-            pool.map(partial(_inspect, spec=Preprocessing(width=width)), (line for _, line in entries))
-        )
+        images = list(pool.map(partial(_inspect, spec=Preprocessing(width=width)), (line for _, line in entries)))
     findings = []
     for (name, line), image in zip(entries, images, strict=True):
         found = [*_check_image(image), *_check_text(line.text, charset, width, image)]
@@ -185,9 +183,7 @@ def _check_image(image: _Image) -> Iterator[tuple[str, str]]:
         yield "squashed", f"{image.squash:.1f} times too wide"
 
 
-def _check_text(
-    text: str | None, charset: Charset | None, width: int, image: _Image
-) -> Iterator[tuple[str, str]]:
+def _check_text(text: str | None, charset: Charset | None, width: int, image: _Image) -> Iterator[tuple[str, str]]:
     if text is None:
         yield "no transcript", "the .txt of the same name is missing"
         return
@@ -222,9 +218,7 @@ def _check_repetitions(entries: Sequence[tuple[str, Line]], images: Sequence[_Im
             elif line.text == first.text:
                 yield Finding("same image", list_name, line.name, where)
             if line.text != first.text:
-                yield Finding(
-                    "other text", list_name, line.name, f"{line.text!r}, but {first.text!r} {where}"
-                )
+                yield Finding("other text", list_name, line.name, f"{line.text!r}, but {first.text!r} {where}")
             names.add((list_name, line.name))
 
 

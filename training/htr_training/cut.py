@@ -90,9 +90,7 @@ def cut(options: CutOptions, on_page: Callable[[int, int], None] | None = None) 
     sheets, left_out = find_sheets(options.sources, options.images)
     (options.output / "lines").mkdir(parents=True, exist_ok=True)
     pages: list[list[CutLine]] = []
-    for done, results in enumerate(
-        map_jobs(partial(_cut_sheet, options=options), sheets, options.workers, 1), 1
-    ):
+    for done, results in enumerate(map_jobs(partial(_cut_sheet, options=options), sheets, options.workers, 1), 1):
         lines = [result for result in results if isinstance(result, CutLine)]
         left_out += [result for result in results if isinstance(result, LeftOut)]
         if lines:

@@ -42,9 +42,7 @@ class _Frame:
     bottom: float
 
 
-def cut_line(
-    page_HW: NDArray[np.uint8], polygon: Points, baseline: Points, height: float
-) -> NDArray[np.uint8]:
+def cut_line(page_HW: NDArray[np.uint8], polygon: Points, baseline: Points, height: float) -> NDArray[np.uint8]:
     """Cut a line.
 
     Args:
@@ -221,9 +219,7 @@ def _band(baseline: Points, height: float) -> Points:
     return np.concatenate([curve - ABOVE * height * normals, (curve + BELOW * height * normals)[::-1]])
 
 
-def _straighten(
-    page_HW: NDArray[np.uint8], polygon: Points, curve: Points, frame: _Frame
-) -> NDArray[np.uint8]:
+def _straighten(page_HW: NDArray[np.uint8], polygon: Points, curve: Points, frame: _Frame) -> NDArray[np.uint8]:
     """Lay the curve level, and paint over what lies outside the polygon."""
     left, upper = np.maximum(np.floor(polygon.min(axis=0)).astype(int), 0)
     right, lower = np.ceil(polygon.max(axis=0)).astype(int) + 1

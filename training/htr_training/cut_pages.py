@@ -41,9 +41,7 @@ class LeftOut:
     reason: str
 
 
-def find_sheets(
-    sources: Sequence[Path], image_folder: Path | None = None
-) -> tuple[list[Sheet], list[LeftOut]]:
+def find_sheets(sources: Sequence[Path], image_folder: Path | None = None) -> tuple[list[Sheet], list[LeftOut]]:
     """Read the pages of XML files and of the folders with such files, and find their images.
 
     A picture that several files describe is cut once: exports often hold both PAGE and ALTO.
@@ -57,9 +55,7 @@ def find_sheets(
     """
     files = list(_xml_files(sources))
     if not files:
-        raise DataError(
-            f"{', '.join(map(str, sources))}: no .xml file; give PAGE or ALTO files or their folder"
-        )
+        raise DataError(f"{', '.join(map(str, sources))}: no .xml file; give PAGE or ALTO files or their folder")
     images = _index_images([*sources, *([image_folder] if image_folder else [])])
     sheets: list[Sheet] = []
     left_out: list[LeftOut] = []
@@ -102,9 +98,7 @@ def find_image(xml: Path, name: str, images: Mapping[str, Sequence[Path]]) -> Pa
             if near:
                 return min(near, key=lambda path: (path.name != name, path.name))
         if len(found) > 1:
-            raise DataError(
-                f"{xml}: its image could be {found[0]} or {found[1]}; give --images the right folder"
-            )
+            raise DataError(f"{xml}: its image could be {found[0]} or {found[1]}; give --images the right folder")
         if found:
             return found[0]
     raise DataError(f"{xml}: no image {name or xml.stem} beside it or above it; say where with --images")
@@ -121,17 +115,13 @@ def find_scale(page: Page, shape: tuple[int, ...]) -> tuple[float, float]:
         if page.unit == "pixel":
             return 1.0, 1.0
         raise DataError(f"its coordinates are in {page.unit}, but the size of the page is missing")
-    reach = np.max(
-        [[0.0, 0.0], *(line.polygon.max(axis=0) for line in page.lines if len(line.polygon))], axis=0
-    )
+    reach = np.max([[0.0, 0.0], *(line.polygon.max(axis=0) for line in page.lines if len(line.polygon))], axis=0)
     if (reach > np.multiply((page.width, page.height), BEYOND)).any() and (reach <= (width, height)).all():
         return 1.0, 1.0  # the page's size is wrong: the coordinates were made on this very image
     across, down = width / page.width, height / page.height
     if 1 / MOST < across < MOST and abs(across / down - 1) <= ASPECT:
         return across, down
-    turned = (
-        abs(across / down - 1) > ASPECT and abs((height / page.width) / (width / page.height) - 1) <= ASPECT
-    )
+    turned = abs(across / down - 1) > ASPECT and abs((height / page.width) / (width / page.height) - 1) <= ASPECT
     raise DataError(
         f"the page is {page.width:g} x {page.height:g}, but its image {width} x {height}: "
         f"{'the image is turned' if turned else 'another picture'}"

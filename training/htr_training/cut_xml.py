@@ -69,9 +69,7 @@ def parse_xml(path: Path) -> ET.Element:
     content = path.read_bytes()
 
     def refuse(*_: object) -> None:
-        raise DataError(
-            f"{path} declares a document type, which no PAGE or ALTO needs; remove its <!DOCTYPE ...>"
-        )
+        raise DataError(f"{path} declares a document type, which no PAGE or ALTO needs; remove its <!DOCTYPE ...>")
 
     scanner = expat.ParserCreate()
     scanner.StartDoctypeDeclHandler = refuse
@@ -129,9 +127,7 @@ def _read_alto(root: ET.Element) -> list[Page]:
             width=_number(page, "WIDTH"),
             height=_number(page, "HEIGHT"),
             unit=unit,
-            lines=tuple(
-                _alto_line(line, number) for number, line in enumerate(page.iterfind(".//{*}TextLine"), 1)
-            ),
+            lines=tuple(_alto_line(line, number) for number, line in enumerate(page.iterfind(".//{*}TextLine"), 1)),
         )
         for page in root.iterfind("{*}Layout/{*}Page")
     ]

@@ -83,9 +83,7 @@ def synthesize(options: SynthOptions, on_line: Callable[[int, int], None] | None
     texts, skipped = select_texts(wanted, fonts)
     if not texts:
         lacking = "".join(sorted(set("".join(skipped.values()))))
-        raise DataError(
-            f"no font in {options.fonts} can draw a text of {options.text} (missing: {lacking}); add fonts"
-        )
+        raise DataError(f"no font in {options.fonts} can draw a text of {options.text} (missing: {lacking}); add fonts")
     jobs = _plan(texts, fonts, options)
     (options.output / "lines").mkdir(parents=True, exist_ok=True)
     names = []

@@ -13,9 +13,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-def map_jobs(
-    work: Callable[[Job], Result], jobs: Sequence[Job], workers: int | None, chunk: int
-) -> Iterator[Result]:
+def map_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int | None, chunk: int) -> Iterator[Result]:
     """Yield ``work(job)`` for each job, in order.
 
     Args:
