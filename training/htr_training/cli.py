@@ -143,8 +143,10 @@ def cut(pages: tuple[Path, ...], **options: Any) -> None:  # noqa: ANN401
             CutOptions(sources=pages, **options),
             lambda done, total: display.update(task, completed=done, total=total),
         )
-    for left in report.lost_pages:
+    for left in report.lost_pages[:10]:
         click.echo(f"left out: {left.source}: {left.reason}", err=True)
+    if len(report.lost_pages) > 10:  # noqa: PLR2004
+        click.echo(f"left out: {len(report.lost_pages) - 10} more files or pages; see the contact sheet", err=True)
     for reason, count in report.reasons.items():
         click.echo(f"left out: {count} lines, because {reason}", err=True)
     lines = f"{len(report.train)} lines to train on, {len(report.val)} to validate on"
@@ -174,8 +176,11 @@ def synth(**options: Any) -> None:  # noqa: ANN401
         report = synthesize(
             SynthOptions(**options), lambda done, total: display.update(task, completed=done, total=total)
         )
-    for text, lacking in report.skipped.items():
+    for text, lacking in list(report.skipped.items())[:10]:
         click.echo(f"left out, no font has {lacking}: {text}", err=True)
+    if len(report.skipped) > 10:  # noqa: PLR2004
+        lacking = "".join(sorted(set("".join(report.skipped.values()))))
+        click.echo(f"left out, and {len(report.skipped) - 10} more; missing in all: {lacking}", err=True)
     left_out = f"; {len(report.skipped)} texts left out" if report.skipped else ""
     click.echo(f"{report.lines} lines from {report.fonts} fonts in {report.list_file}{left_out}")
 
