@@ -100,10 +100,14 @@ def model_from_checkpoint(
 
 def save_model(model: Model, path: Path) -> None:
     """Write a model as ``.safetensors``, atomically."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    with atomic_path(path) as temporary:
-        save_file(dict(model.tensors), temporary, metadata=model.metadata())
+    try:
+        with atomic_path(path) as temporary:
+            save_file(dict(model.tensors), temporary, metadata=model.metadata())
+    except SafetensorError as error:  # which is how it reports a full disk
+        raise OSError(None, f"could not be written ({error}); free some space and run again", str(path)) from None
 
 
 def load_model(path: Path) -> Model:

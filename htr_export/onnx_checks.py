@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from htr_engines.engine import open_engine
-from htr_engines.errors import ExportError, MissingExtraError, ParityError
+from htr_engines.errors import ExportError, ParityError
 from htr_export.reference import TorchEngine
 
 if TYPE_CHECKING:
@@ -79,10 +79,8 @@ def check_onnx(path: Path, model: Model, batch: int | None, width: int | None, t
 
 
 def _check_structure(path: Path) -> Check:
-    try:
-        import onnx
-    except ImportError:
-        raise MissingExtraError("onnx", "export") from None
+    import onnx
+
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

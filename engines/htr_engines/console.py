@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htr_engines.errors import HtrError
+from htr_engines.errors import HtrError, MissingExtraError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
+
+# The extra of the wheel that brings each package that the base install lacks.
+EXTRAS = {
+    **dict.fromkeys(("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "rapidfuzz", "jinja2"), "export"),
+    **dict.fromkeys(("fontTools", "tomli", "tensorboard"), "train"),
+    "onnxruntime": "cpu",
+    "openvino": "openvino",
+}
 
 
 class HtrCommand(click.Command):
@@ -28,8 +36,19 @@ class HtrCommand(click.Command):
             sys.exit(1)
         except OSError as error:
             _fail(_describe(error), 1)
+        except ModuleNotFoundError as error:
+            _fail(str(self._missing(error)), 1)
         except MemoryError:
             _fail("the memory ran out; give a smaller batch or free some memory", 1)
+
+
+    def _missing(self, error: ModuleNotFoundError) -> MissingExtraError:
+        """Return the error that names the extra which brings a package; a package of no extra is a defect."""
+        package = (error.name or "").split(".")[0]
+        if package not in EXTRAS:
+            raise error
+        training = (self.callback.__module__ if self.callback else "").startswith("htr_training")
+        return MissingExtraError(package, "train" if training else EXTRAS[package])
 
 
 class HtrGroup(click.Group):
