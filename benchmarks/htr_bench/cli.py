@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from htr_bench.chain import chain
 from htr_bench.exporters import exporters
 from htr_bench.options import batch_sizes, percentiles
 from htr_engines.console import HtrGroup, progress
@@ -30,6 +31,7 @@ def main() -> None:
     """Measure models on this machine."""
 
 
+main.add_command(chain)
 main.add_command(exporters)
 
 
@@ -37,34 +39,18 @@ main.add_command(exporters)
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
 @click.option("--reference", type=EXISTING_FILE, help="What the others are compared with: MODEL.safetensors.")
 @click.option("--batch", default="1,8", show_default=True, callback=batch_sizes, help="Lines in a call.")
-@click.option(
-    "--warmup", type=click.FloatRange(min=0), default=0.5, show_default=True, help="Seconds of each."
-)
-@click.option(
-    "--duration", type=click.FloatRange(min=0), default=3.0, show_default=True, help="Seconds, at least."
-)
-@click.option(
-    "--iterations", type=click.IntRange(min=1), default=10, show_default=True, help="Calls, at least."
-)
-@click.option(
-    "--percentile", default="50,90,99", show_default=True, callback=percentiles, help="To be shown."
-)
+@click.option("--warmup", type=click.FloatRange(min=0), default=0.5, show_default=True, help="Seconds of each.")
+@click.option("--duration", type=click.FloatRange(min=0), default=3.0, show_default=True, help="Seconds, at least.")
+@click.option("--iterations", type=click.IntRange(min=1), default=10, show_default=True, help="Calls, at least.")
+@click.option("--percentile", default="50,90,99", show_default=True, callback=percentiles, help="To be shown.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all physical cores]")
-@click.option(
-    "--engine", "engines", multiple=True, help="What runs the FILEs that name none; more than once."
-)
-@click.option(
-    "--lines", "lines_dir", type=EXISTING_FOLDER, help="Line images to read.  [default: a drawn one]"
-)
-@click.option(
-    "--report", "reports", multiple=True, type=EXISTING_FOLDER, help="Validation report, for the CER."
-)
-@click.option(
-    "--max-variation", type=click.FloatRange(min=0), default=0.1, show_default=True, help="If stable."
-)
+@click.option("--engine", "engines", multiple=True, help="What runs the FILEs that name none; more than once.")
+@click.option("--lines", "lines_dir", type=EXISTING_FOLDER, help="Line images to read.  [default: a drawn one]")
+@click.option("--report", "reports", multiple=True, type=EXISTING_FOLDER, help="Validation report, for the CER.")
+@click.option("--max-variation", type=click.FloatRange(min=0), default=0.1, show_default=True, help="If stable.")
 @click.option("--json", "json_file", type=ANY_FILE, help="File for all the figures.")
 @click.option("--strict", is_flag=True, help="Exit with code 4 if something is unstable.")
-def latency(  # noqa: PLR0917
+def latency(
     targets: tuple[str, ...],
     reference: Path | None,
     engines: tuple[str, ...],

@@ -121,15 +121,9 @@ def compare(results: list[TargetResult]) -> list[dict[str, Any]]:
 @click.command("exporters", cls=HtrCommand)
 @click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all the figures.")
-@click.option(
-    "--batch", "batches", default="1,8", show_default=True, callback=batch_sizes, help="Lines in a call."
-)
-@click.option(
-    "--duration", type=click.FloatRange(min=0), default=20.0, show_default=True, help="Seconds of each."
-)
-@click.option(
-    "--iterations", type=click.IntRange(min=1), default=15, show_default=True, help="Calls, at least."
-)
+@click.option("--batch", "batches", default="1,8", show_default=True, callback=batch_sizes, help="Lines in a call.")
+@click.option("--duration", type=click.FloatRange(min=0), default=20.0, show_default=True, help="Seconds of each.")
+@click.option("--iterations", type=click.IntRange(min=1), default=15, show_default=True, help="Calls, at least.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all physical cores]")
 def exporters(
     model: Path,

@@ -158,9 +158,7 @@ def _prepare(
     return replace(result, info=engine.info), cells
 
 
-def _call(
-    engine: Engine, workload: Workload, charset: Charset, batch: int, scope: Scope
-) -> Callable[[], object]:
+def _call(engine: Engine, workload: Workload, charset: Charset, batch: int, scope: Scope) -> Callable[[], object]:
     if scope == "end to end":
         return lambda: workload.read(engine, charset, batch)
     image_N1HW = workload.batch(batch)
@@ -194,8 +192,7 @@ def _measure_in_turns(
 def _worth_more(cells: list[_Cell], options: LatencyOptions) -> bool:
     """Tell whether something scatters too much and still has patience left."""
     return any(
-        cell.done(options, PATIENCE) < 1
-        and not is_stable(trimmed_variation(cell.seconds), options.max_variation)
+        cell.done(options, PATIENCE) < 1 and not is_stable(trimmed_variation(cell.seconds), options.max_variation)
         for cell in cells
     )
 

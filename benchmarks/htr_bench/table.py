@@ -48,9 +48,7 @@ def make_tables(
 
     tables = []
     for scope in options.scopes:
-        table = Table(
-            title=f"{TITLES[scope]} (times in ms per call)", box=box.SIMPLE_HEAD, title_justify="left"
-        )
+        table = Table(title=f"{TITLES[scope]} (times in ms per call)", box=box.SIMPLE_HEAD, title_justify="left")
         names = [name_of(percentile) for percentile in options.percentiles]
         left = ("#", "engine", "file", "precision")
         right = ("batch", *names, "mean", "std", "lines/s", "x ref", "peak MB", "size MB")

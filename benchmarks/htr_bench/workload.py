@@ -39,15 +39,11 @@ class Workload:
     def read(self, engine: Engine, charset: Charset, size: int) -> list[str]:
         """Read ``size`` image files: decode, preprocess, infer, decode the logits."""
         paths = [self.paths[index % len(self.paths)] for index in range(size)]
-        images = [
-            fit_line(load_pages(path, self.preprocessing.alpha)[0], self.preprocessing) for path in paths
-        ]
+        images = [fit_line(load_pages(path, self.preprocessing.alpha)[0], self.preprocessing) for path in paths]
         return [reading.text for reading in decode_greedy(infer_lines(engine, np.stack(images)), charset)]
 
 
-def prepare_workload(
-    lines_dir: Path | None, scratch: Path, size: int, preprocessing: Preprocessing
-) -> Workload:
+def prepare_workload(lines_dir: Path | None, scratch: Path, size: int, preprocessing: Preprocessing) -> Workload:
     """Load lines, or draw one.
 
     Args:

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from htr_bench import chain
+from htr_bench.chain import Limits, Step, run_step
+from htr_bench.cli import main
+from htr_engines.errors import EngineError
+
+
+def test_a_step_is_measured_in_its_own_process():
+    code = "held = bytearray(150_000_000); print('first', flush=True); import time; time.sleep(0.3)"
+    whole = run_step("other", [sys.executable, "-c", code], Limits())
+    first = run_step("read", [sys.executable, "-c", code])
+    assert whole.peak_bytes > 150_000_000
+    assert whole.seconds >= 0.3
+    assert first.seconds < whole.seconds
+
+
+def test_a_step_that_fails_says_why():
+    with pytest.raises(EngineError, match="strip ended with code 3: it is so"):
+        run_step("strip", [sys.executable, "-c", "import sys; print('it is so', file=sys.stderr); sys.exit(3)"])
+
+
+@pytest.mark.parametrize(("seconds", "peak", "passed"), [(1, 1, True), (3, 1, False), (1, 3, False), (2, 2, True)])
+def test_limits(seconds, peak, passed):
+    assert Step("strip", seconds, peak, Limits(2, 2)).passed is passed
+    assert Step("bundle", seconds, peak, Limits()).passed
+
+
+def test_the_command_shows_and_judges(tmp_path, monkeypatch):
+    (tmp_path / "line.png").write_bytes(b"")
+    steps = [Step("strip", 1.5, 200_000_000, Limits(15, 1e9)), Step("read", 9.0, 100_000_000, Limits(3, 7e8))]
+    monkeypatch.setattr(chain, "_write_apart", lambda *_arguments: None)
+    monkeypatch.setattr(chain, "run_chain", lambda *_arguments: steps)
+    arguments = ["chain", "--lines", str(tmp_path), "--json", str(tmp_path / "chain.json")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert "-[✓] strip        1.50 s (limit 15 s)        200 MB (limit 1000 MB)" in result.stdout
+    assert "-[x] read         9.00 s" in result.stdout
+    document = json.loads((tmp_path / "chain.json").read_text(encoding="utf-8"))
+    assert [step["passed"] for step in document["steps"]] == [True, False]
+    strict = CliRunner().invoke(main, [*arguments, "--strict"])
+    assert strict.exit_code == 4
+    assert "over the limit: read" in strict.stderr
