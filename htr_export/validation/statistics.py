@@ -41,6 +41,8 @@ def paired_bootstrap(
     the 2.5 % and 97.5 % quantiles, the percentile method (Efron and Tibshirani, "An Introduction to the
     Bootstrap", 1993, chapter 13).
 
+    Lines count as independent: where many are by one writer, the true interval is wider.
+
     Args:
         reference_edits_L: int [L], edits of the reference on each line.
         candidate_edits_L: int [L], edits of the candidate on the same lines.
