@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +10,7 @@ import click
 
 from htr_engines.charset import PRESETS, Charset, preset, read_charset
 from htr_engines.console import HtrGroup, progress, stderr_console
-from htr_export.validation.command import validate_command
+from htr_export.validation.command import lines_options, validate_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,17 +172,7 @@ def bundle(models: tuple[Path, ...], output: Path, report: Path | None) -> None:
 @main.command()
 @click.argument("checkpoint", type=FILE)
 @click.option("-o", "--output", type=FILE, required=True, help="The bundle to write, NAME.htr.")
-@click.option("--lines", "lines_dir", type=FILE, required=True, help="Folder of line images to prove it on.")
-@click.option("--list", "list_file", type=FILE, help="Their list: .ln, .tsv, .csv, .jsonl.")
-@click.option(
-    "--max-cer-increase",
-    type=click.FloatRange(min=0),
-    default=0.1,
-    show_default=True,
-    help="Percentage points of CER that the 95 % interval may reach.",
-)
-@click.option("--limit", type=click.IntRange(min=1), help="Validate on the first N lines only.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all physical cores]")
+@lines_options
 @onnx_options
 @model_options
 def ship(
@@ -208,9 +196,9 @@ def ship(
     lie in NAME.htr.work beside the bundle.
     """
     charset = chosen_charset(dataset, charset_file)
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     with progress() as display:
         task = display.add_task("loading PyTorch", total=None)
+        from htr_engines.environment import command_line
         from htr_export.onnx_export import OnnxOptions
         from htr_export.ship import Progress, ShipRequest
         from htr_export.ship import ship as ship_all
@@ -232,7 +220,7 @@ def ship(
             on_lines=lambda lines: display.update(task, total=lines, completed=0),
             on_line=lambda lines: display.advance(task, lines),
         )
-        steps = ship_all(request, command, listener)
+        steps = ship_all(request, command_line(), listener)
     for step in steps:
         took = f"{step.seconds:.1f} s" if step.done else "unchanged"
         click.echo(f"{step.name:9}{took:>10}  {step.result}")

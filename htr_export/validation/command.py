@@ -4,40 +4,50 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from htr_engines.console import HtrCommand, progress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from htr_export.validation.run import Validation, ValidationRequest
 
-EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+FILE = click.Path(path_type=Path)
 LISTED = 10  # left-out lines named on the terminal; the report names all
 
 
+def lines_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say on which lines to validate, and how much may be lost."""
+    for option in (
+        click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all physical cores]"),
+        click.option("--limit", type=click.IntRange(min=1), help="Use only the first N lines."),
+        click.option(
+            "--max-cer-increase",
+            type=click.FloatRange(min=0),
+            default=0.1,
+            show_default=True,
+            help="Percentage points of CER that the 95 % interval may reach.",
+        ),
+        click.option("--list", "list_file", type=FILE, help="Their list: .ln, .tsv, .csv, .jsonl."),
+        click.option("--lines", "lines_dir", required=True, type=FILE, help="Folder of line images."),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command("validate", cls=HtrCommand)
-@click.option("--reference", required=True, type=EXISTING_FILE, help="What is right: MODEL.safetensors.")
-@click.option("--candidate", required=True, type=EXISTING_FILE, help="What to judge, such as MODEL.onnx.")
-@click.option("--lines", "lines_dir", required=True, type=EXISTING_FOLDER, help="Folder of line images.")
-@click.option("--list", "list_file", type=EXISTING_FILE, help="Their list: .ln, .tsv, .csv, .jsonl.")
-@click.option(
-    "--max-cer-increase",
-    type=click.FloatRange(min=0),
-    default=0.1,
-    show_default=True,
-    help="Percentage points of CER that the 95 % interval may reach.",
-)
-@click.option("--report", type=click.Path(path_type=Path), help="Folder for the report.")
-@click.option("--limit", type=click.IntRange(min=1), help="Use only the first N lines.")
+@click.option("--reference", required=True, type=FILE, help="What is right: MODEL.safetensors.")
+@click.option("--candidate", required=True, type=FILE, help="What to judge, such as MODEL.onnx.")
+@lines_options
+@click.option("--report", type=FILE, help="Folder for the report.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Lines a batch.")
 @click.option("--engine", help="What runs the candidate: onnxruntime, onnxruntime-cuda, openvino.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all physical cores]")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON instead of the tables.")
 @click.pass_context
-def validate_command(  # noqa: PLR0917
+def validate_command(
     ctx: click.Context,
     reference: Path,
     candidate: Path,

@@ -109,9 +109,7 @@ def _checks(
 def _finite_check(tensors: TensorDifference) -> Check:
     was, now = tensors.reference_not_finite, tensors.candidate_not_finite
     if was or now:
-        detail = (
-            f"of {tensors.values} logits {was} of the reference and {now} of the candidate are not finite"
-        )
+        detail = f"of {tensors.values} logits {was} of the reference and {now} of the candidate are not finite"
         return Check("finite", passed=False, detail=detail)
     return Check("finite", passed=True, detail=f"all {tensors.values} logits are finite")
 

@@ -176,9 +176,7 @@ def _write_samples(
         with atomic_path(target) as temporary:
             temporary.write_bytes(encode_png(load_pages(images[record.name], alpha)[0]))
         file = f"samples/{target.name}"
-        samples.append(
-            {"file": file, "sha256": sha256_of(target), "name": record.name, "text": record.candidate}
-        )
+        samples.append({"file": file, "sha256": sha256_of(target), "name": record.name, "text": record.candidate})
     return samples
 
 

@@ -110,9 +110,7 @@ def validate_files(
 def _reader_of(reference: Engine, path: Path) -> tuple[Charset, Preprocessing]:
     metadata = reference.info.metadata
     if "charset" not in metadata or "preprocessing" not in metadata:
-        raise EngineError(
-            f"{path} does not tell its characters; give the .safetensors that 'htr-export strip' wrote"
-        )
+        raise EngineError(f"{path} does not tell its characters; give the .safetensors that 'htr-export strip' wrote")
     return Charset(metadata["charset"]), Preprocessing.from_dict(json.loads(metadata["preprocessing"]))
 
 
@@ -121,9 +119,7 @@ def _check_same_reader(reference: Engine, candidate: Engine) -> None:
     for key in ("charset", "preprocessing", "source_sha256"):
         was, now = reference.info.metadata.get(key), candidate.info.metadata.get(key)
         if was is not None and now is not None and was != now:
-            raise ParityError(
-                f"the candidate's {key} is not the reference's; give the reference that it was made from"
-            )
+            raise ParityError(f"the candidate's {key} is not the reference's; give the reference that it was made from")
 
 
 def _precision(candidate: Engine, path: Path) -> str:

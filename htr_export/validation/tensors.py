@@ -43,9 +43,7 @@ class TensorTally:
     values: int = 0
     not_finite: list[int] = field(default_factory=lambda: [0, 0])
 
-    def add(
-        self, reference_NTC: NDArray[np.float32], candidate_NTC: NDArray[np.float32]
-    ) -> NDArray[np.float64]:
+    def add(self, reference_NTC: NDArray[np.float32], candidate_NTC: NDArray[np.float32]) -> NDArray[np.float64]:
         """Count one batch.
 
         Args:
