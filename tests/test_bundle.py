@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from htr_engines import Recognizer
 from htr_engines.bundle import open_bundle
 from htr_engines.cli import main as htr_read
 from htr_engines.errors import BundleError, EngineError, ImageError, ParityError
+from htr_engines.files import sha256_of
 from htr_export.bundle_writer import write_bundle
 from htr_export.cli import main as htr_export
 
@@ -57,7 +59,7 @@ def test_self_test_sees_a_changed_model(copy):
     golden = copy / "golden" / "line-0.logits.npy"
     np.save(golden, np.load(golden) + 1)
     manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
-    manifest["files"].pop("golden/line-0.logits.npy")
+    manifest["files"]["golden/line-0.logits.npy"]["sha256"] = sha256_of(golden)
     edit_manifest(copy, files=manifest["files"])
     result = read("--self-test", copy)
     assert result.exit_code == 3
@@ -97,6 +99,23 @@ def test_damaged_manifests_are_refused(copy, changes):
     edit_manifest(copy, **changes)
     with pytest.raises(BundleError):
         open_bundle(copy)
+
+
+def test_a_file_without_a_hash_is_refused(copy):
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"].pop("model.onnx")
+    edit_manifest(copy, files=manifest["files"])
+    with pytest.raises(BundleError, match=r"model\.onnx has no SHA-256"):
+        open_bundle(copy)
+
+
+def test_names_that_are_not_utf8_are_printed(bundle, lines_dir, tmp_path):
+    path = os.fsencode(tmp_path) + b"/l\xe9gende.png"
+    shutil.copyfile(lines_dir / "line-0.png", path)
+    command = [sys.executable, "-m", "htr_engines.cli", str(bundle), path, "--json"]
+    result = subprocess.run(command, capture_output=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "gende.png" in json.loads(result.stdout)["file"]
 
 
 def test_no_bundle_is_refused(tmp_path):

@@ -126,6 +126,13 @@ def test_a_page_over_the_limit_is_refused():
         load_pages(encoded(Image.new("1", (side, side), 1)))
 
 
+def test_many_pages_together_over_the_limit_are_refused():
+    page = Image.new("1", (5000, 4000), 1)
+    content = encoded(page, "TIFF", save_all=True, append_images=[page] * 3, compression="group4")
+    with pytest.raises(ImageError, match="million pixels"):
+        load_pages(content)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ImageError, match="does not exist"):
         load_pages(tmp_path / "none.png")

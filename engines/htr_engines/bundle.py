@@ -73,9 +73,8 @@ def open_bundle(folder: Path) -> Bundle:
     """
     manifest = _read_manifest(folder)
     try:
-        for name in manifest["files"]:
-            _inside(folder, name)
-        return Bundle(
+        listed = [_inside(folder, name) for name in manifest["files"]]
+        bundle = Bundle(
             folder=folder,
             manifest=manifest,
             charset=Charset(manifest["charset"]),
@@ -94,12 +93,17 @@ def open_bundle(folder: Path) -> Bundle:
                 for entry in manifest["golden"]
             ),
         )
+        used = [model.file for model in bundle.models]
+        used += [path for line in bundle.golden for path in (line.image, line.tensor, line.logits)]
+        if unlisted := [path for path in used if path not in listed]:
+            raise BundleError(f"{unlisted[0]} has no SHA-256 in the manifest; bundle the model again")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, BundleError):
             raise
         raise BundleError(
             f"{folder / MANIFEST} is damaged ({type(error).__name__}: {error}); bundle the model again"
         ) from None
+    return bundle
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

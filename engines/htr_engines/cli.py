@@ -136,3 +136,7 @@ def _self_test(recognizer: Recognizer) -> int:
         passed = passed and ok
     click.echo(f"{recognizer.engine.info.engine} {'reads as expected' if passed else 'does not read as expected'}")
     return 0 if passed else ParityError.exit_code
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ class HtrCommand(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
         """Run the command."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # names of files may hold what the terminal's encoding lacks
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except HtrError as error:
@@ -40,7 +44,6 @@ class HtrCommand(click.Command):
             _fail(str(self._missing(error)), 1)
         except MemoryError:
             _fail("the memory ran out; give a smaller batch or free some memory", 1)
-
 
     def _missing(self, error: ModuleNotFoundError) -> MissingExtraError:
         """Return the error that names the extra which brings a package; a package of no extra is a defect."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Alpha = Literal["white", "ignore"]
 
-MAX_PIXELS = 50_000_000  # of one page; a line needs far less, a decompression bomb far more
+MAX_PIXELS = 50_000_000  # of all pages of a file; lines need far less, a decompression bomb far more
 # Named one by one, since Pillow hands some other formats to outside programs.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
 SUFFIXES = frozenset(
@@ -76,8 +76,7 @@ def load_pages(source: Path | bytes, alpha: Alpha = "white") -> list[NDArray[np.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's bomb warning: the limit here is lower
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                pages = ImageSequence.Iterator(image) if image.format == "TIFF" else [image]
-                return [_to_grey(page, alpha, name) for page in pages]
+                return _decode(image, alpha, name)
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -88,13 +87,22 @@ def load_pages(source: Path | bytes, alpha: Alpha = "white") -> list[NDArray[np.
         raise ImageError(f"{name} is a damaged image ({error}); save it again or leave it out") from None
 
 
+def _decode(image: Image.Image, alpha: Alpha, name: str) -> list[NDArray[np.uint8]]:
+    pages: list[NDArray[np.uint8]] = []
+    pixels = 0
+    for page in ImageSequence.Iterator(image) if image.format == "TIFF" else [image]:
+        pixels += page.width * page.height
+        if pixels > MAX_PIXELS:
+            raise ImageError(_too_large(name))
+        pages.append(_to_grey(page, alpha))
+    return pages
+
+
 def _too_large(name: str) -> str:
     return f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels; cut it into lines first"
 
 
-def _to_grey(image: Image.Image, alpha: Alpha, name: str) -> NDArray[np.uint8]:
-    if image.width * image.height > MAX_PIXELS:
-        raise ImageError(_too_large(name))
+def _to_grey(image: Image.Image, alpha: Alpha) -> NDArray[np.uint8]:
     image.load()
     image = ImageOps.exif_transpose(image)
     if image.mode == "F" or image.mode.startswith("I"):
