@@ -1,0 +1,60 @@
+"""Failures that a user can cure end in one line that says how."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from htr_engines.console import HtrCommand
+
+
+def failing(error: BaseException) -> click.Command:
+    def fail() -> None:
+        raise error
+
+    return HtrCommand("fail", callback=fail)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "a.onnx"), "a.onnx: the disk is full"),
+        (PermissionError(errno.EACCES, "Permission denied", "b.pth"), "b.pth: Permission denied"),
+        (MemoryError(), "memory ran out"),
+        (ModuleNotFoundError("no", name="openvino.runtime"), "pip install 'htr-export[openvino]'"),
+    ],
+)
+def test_foreseeable_failures(error, said):
+    result = CliRunner().invoke(failing(error), [])
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("no", name="htr_export.typo"), ZeroDivisionError()])
+def test_defects_are_not_hidden(error):
+    assert CliRunner().invoke(failing(error), []).exception is error
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "extra"),
+    [
+        ("htr_export", ["strip", "CHECKPOINT", "-o", "x.safetensors"], "export"),
+        ("htr_training", ["evaluate", "CHECKPOINT", "--lines", "."], "train"),
+    ],
+)
+def test_a_command_without_pytorch_names_the_extra(tmp_path, checkpoint, module, arguments, extra):
+    code = f"import sys\nsys.modules['torch'] = None\nfrom {module}.cli import main\nmain()"
+    given = [str(checkpoint) if each == "CHECKPOINT" else each for each in arguments]
+    result = subprocess.run(
+        [sys.executable, "-c", code, *given], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    needed = f"Error: this needs the Python package 'torch'; install it with: pip install 'htr-export[{extra}]'\n"
+    assert result.stderr == needed
+    assert list(tmp_path.iterdir()) == []
