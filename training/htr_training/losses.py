@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from htr_training import distributed
+from htr_training.guide import guide_loss
 from htr_training.tcm import TextualContext, valid
 
 if TYPE_CHECKING:
@@ -59,11 +60,17 @@ class Learner(nn.Module):
         self.tcm = tcm
         self.recipe = recipe
 
-    def forward(self, image_N1HW: Tensor, target_NS: Tensor, length_N: Tensor) -> Losses:
-        """Return the losses of a batch; ``image_N1HW`` is float in [0,1]."""
+    def forward(self, image_N1HW: Tensor, target_NS: Tensor, length_N: Tensor, guide_share: float = 0.0) -> Losses:
+        """Return the losses of a batch; ``image_N1HW`` is float in [0,1], the guide's share is of CTC's weight."""
         features_NTD = self.network.features(image_N1HW)
-        ctc = ctc_per_line(self.network.head(features_NTD), target_NS, length_N).mean()
+        logits_NTC = self.network.head(features_NTD)
+        ctc = ctc_per_line(logits_NTC, target_NS, length_N).mean()
+        reading = ctc
+        if guide_share:
+            guide = guide_loss(logits_NTC, image_N1HW, target_NS, length_N)
+            reading = guide_share * guide + (1 - guide_share) * ctc
         tcm = ctc.new_zeros(())
         if self.tcm is not None:
             tcm = tcm_loss(self.tcm(features_NTD, target_NS, length_N), target_NS, length_N)
-        return Losses(self.recipe.ctc_weight * ctc + self.recipe.tcm_weight * tcm, ctc, tcm)
+        total = self.recipe.ctc_weight * reading + self.recipe.tcm_weight * tcm
+        return Losses(total, ctc, tcm)

@@ -106,6 +106,7 @@ class LossRecipe:
     tcm_width: int = 256  # of its character embedding
     tcm_context: int = 5  # characters on either side
     tcm_dropout: float = 0.1
+    guide: int = 0  # iterations over which CTC takes over from an evenly spread text; for small networks
 
 
 @dataclass(frozen=True)

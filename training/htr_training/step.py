@@ -10,6 +10,7 @@ from torch import nn
 from torch.profiler import record_function
 
 from htr_training import distributed
+from htr_training.guide import guide_share
 from htr_training.losses import Losses
 from htr_training.optimizer import SharpnessAware, ema_decay, learning_rate, set_rate
 
@@ -64,6 +65,7 @@ class Stepper:
     def _backward(self, batch: Batch) -> Losses:
         """Add up the gradients of a batch, in the recipe's number of parts."""
         parts = self.recipe.optimizer.accumulate
+        guide = guide_share(self.state.iteration, self.recipe.loss.guide)
         means = torch.zeros(len(Losses._fields), device=self._device)
         pieces = list(zip(*(part.chunk(parts) for part in batch), strict=True))
         for number, (image_N1HW, target_NS, length_N) in enumerate(pieces, 1):
@@ -71,7 +73,7 @@ class Stepper:
             together = contextlib.nullcontext() if number == len(pieces) else distributed.apart(self._learner)
             with together:
                 with record_function("forward"), self._autocast():
-                    losses = self._learner(self._to_float(image_N1HW), target_NS, length_N)
+                    losses = self._learner(self._to_float(image_N1HW), target_NS, length_N, guide)
                 with record_function("backward"):
                     self.state.scaler.scale(losses.total / parts).backward()
             means += torch.stack(losses).detach() / parts
