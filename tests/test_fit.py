@@ -334,3 +334,13 @@ def first_batch(recipe):
     lines = FittedLines(split.train, Preprocessing(recipe.network.image_width), cache=False)
     charset = choose_charset(recipe.data, split)
     return TrainingBatches(lines, charset, recipe.augment, seed=1, batch=4)[0]
+
+
+def test_profile(tmp_path, recipe):
+    target = tmp_path / "profile.json"
+    result = CliRunner().invoke(main, ["profile", str(recipe), "--steps", "2", "-o", str(target)])
+    assert result.exit_code == 0, result.output
+    document = json.loads(target.read_text(encoding="utf-8"))
+    assert sum(document["shares"].values()) == pytest.approx(1)
+    assert document["shares"]["backward"] > 0
+    assert document["lines_per_step"] == 4

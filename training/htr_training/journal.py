@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 from htr_engines.console import progress, stderr_console
@@ -32,8 +31,7 @@ class Journal:
         self._path = folder / "log.jsonl"
         self._total = recipe.schedule.iterations
         self._console = stderr_console()
-        self._first = done
-        self._started = time.monotonic()
+        self._batch = recipe.optimizer.batch
         self._tensorboard = self._wandb = None
         if not writes:
             return
@@ -55,8 +53,7 @@ class Journal:
         if not self.writes:
             return
         self._progress.update(self._task, completed=iteration)
-        seconds = time.monotonic() - self._started
-        left = seconds / (iteration - self._first) * (self._total - iteration) / 60
+        left = (self._total - iteration) * self._batch / numbers["lines_per_s"] / 60
         shown = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
         self.say(f"{iteration}/{self._total}  {shown}  {left:.0f} min left")
         self._record("train", iteration, numbers)
