@@ -40,8 +40,9 @@ def main(
 ) -> None:
     """Read line images with BUNDLE: one line of text each, in order.
 
-    A FOLDER stands for its images by name, @LIST for the paths in a file, and - for standard input: an image, or a
-    list of paths. An image that cannot be read leaves its line empty and the exit code 1.
+    A FOLDER stands for its images by name, @LIST for the paths in a file (relative to the current folder, to the
+    list's, or to "lines" beside it), and - for standard input: an image, or a list of paths. An image that cannot be
+    read leaves its line empty and the exit code 1.
     """
     if not testing and not images:
         raise click.UsageError("give at least one image, folder, @LIST or -")
@@ -80,13 +81,15 @@ def _standard_input(content: bytes) -> list[tuple[str, Path | bytes]]:
 
 
 def _listed(path: Path) -> list[tuple[str, Path | bytes]]:
-    """Return the paths in a list, which are relative to the folder that the list lies in."""
+    """Return the paths in a list: relative to the current folder, to the list's, or to ``lines`` beside the list."""
     from htr_engines.lines import read_text
 
     if not path.is_file():
         raise DataError(f"{path} does not exist; give a list of image paths after the @")
     names = [name.strip() for name in read_text(path).splitlines()]
-    return [(name, path.parent / name) for name in names if name]
+    places = (Path(), path.parent, path.parent / "lines")
+    found = {name: next((at / name for at in places if (at / name).is_file()), Path(name)) for name in names if name}
+    return [(name, found[name]) for name in names if name]
 
 
 def _read(recognizer: Recognizer, sources: list[tuple[str, Path | bytes]], batch_size: int, as_json: bool) -> int:
