@@ -31,8 +31,6 @@ def write_onnx(path: Path, width: int = 64) -> Path:
     graph = helper.make_graph(nodes, "tiny", [image], [logits], [scale, axis])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     preprocessing = json.dumps({"width": width, "height": 64, "alpha": "white"})
-    helper.set_model_props(
-        model, {"charset": CHARACTERS, "precision": "fp32", "preprocessing": preprocessing}
-    )
+    helper.set_model_props(model, {"charset": CHARACTERS, "precision": "fp32", "preprocessing": preprocessing})
     onnx.save(model, str(path))
     return path

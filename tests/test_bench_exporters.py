@@ -56,9 +56,7 @@ def test_the_command_measures_what_the_exporters_write(tmp_path, monkeypatch):
     def write(_model, path):
         write_onnx(path)
 
-    monkeypatch.setattr(
-        exporters, "EXPORTERS", {"htr-export": write, "stock-dynamo": fail, "stock-torchscript": write}
-    )
+    monkeypatch.setattr(exporters, "EXPORTERS", {"htr-export": write, "stock-dynamo": fail, "stock-torchscript": write})
     monkeypatch.setattr(latency, "run_alone", lambda _request: Peak(2, 1))
     config = NetworkConfig(8, embed_dim=32, depth=3, num_heads=2, mobilevit_head_dim=8, image_width=64)
     model = Model(config, Charset("abcdefg"), dict(HTRConvText(config).state_dict()), {})

@@ -92,9 +92,7 @@ def test_a_colon_in_a_file_name_is_no_engine(tmp_path):
 
 
 def make_result(name, seconds, *, reference=False, stable=True, failure=None, engine="onnxruntime"):
-    info = EngineInfo(
-        engine, "cpu", "1", 1, TensorInfo("image", "float32", (1,)), TensorInfo("l", "float32", (1,)), 0
-    )
+    info = EngineInfo(engine, "cpu", "1", 1, TensorInfo("image", "float32", (1,)), TensorInfo("l", "float32", (1,)), 0)
     measurements = tuple(
         Measurement(batch, scope, (seconds * batch,) * 10, summarise((seconds * batch,) * 10, batch), stable)
         for batch in (1, 8)
@@ -218,7 +216,7 @@ def test_a_bundle_stands_for_its_models(tmp_path):
             {"file": "model.int8.onnx", "engines": ["openvino"], "precision": "int8"},
         ],
         "golden": [],
-        "files": {},
+        "files": {name: {"sha256": "0" * 64, "bytes": 1} for name in ("model.onnx", "model.int8.onnx")},
     }
     bundle = tmp_path / "name.htr"
     bundle.mkdir()

@@ -77,9 +77,7 @@ def test_turns_are_interleaved(fakes):
     measured = fakes[2 + 2 * 4 :]  # after opening and warming up
     assert len(measured) >= 2 * 4 * 6
     longest = max(len(run) for run in "".join(measured).replace("ab", "a b").replace("ba", "b a").split())
-    assert (
-        longest <= 8
-    )  # at most the four cells of a at the end of a round and again at the start of the next
+    assert longest <= 8  # at most the four cells of a at the end of a round and again at the start of the next
 
 
 def test_a_target_that_does_not_open_costs_its_own_row(fakes):

@@ -191,9 +191,7 @@ def test_tensor_tally_against_plain_numpy():
     np.testing.assert_allclose(max_N, np.abs(was - now).max((1, 2)), rtol=1e-6)
     assert found.max_abs == pytest.approx(np.abs(was - now).max())
     assert found.mean_abs == pytest.approx(np.abs(was - now).mean(), rel=1e-5)
-    assert found.cosine == pytest.approx(
-        np.vdot(was, now) / np.linalg.norm(was) / np.linalg.norm(now), rel=1e-5
-    )
+    assert found.cosine == pytest.approx(np.vdot(was, now) / np.linalg.norm(was) / np.linalg.norm(now), rel=1e-5)
     assert found.argmax_agreement == (was.argmax(-1) == now.argmax(-1)).mean()
 
 

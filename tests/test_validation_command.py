@@ -53,9 +53,7 @@ def run(files, candidate, *options):
         "--lines",
         files["lines"],
     ]
-    return CliRunner().invoke(
-        validate_command, [str(value) for value in (*arguments, "--threads", 1, *options)]
-    )
+    return CliRunner().invoke(validate_command, [str(value) for value in (*arguments, "--threads", 1, *options)])
 
 
 def test_a_copy_passes(files, tmp_path):

@@ -53,9 +53,7 @@ def test_json_holds_every_line_and_the_verdict(tmp_path, lines):
     assert document["schema_version"] == 1
     assert document["passed"] is False
     assert document["inputs"]["candidate"]["sha256"] == "0" * 64
-    assert [record["candidate"] for record in document["result"]["records"]] == [
-        r.candidate for r in result.records
-    ]
+    assert [record["candidate"] for record in document["result"]["records"]] == [r.candidate for r in result.records]
     assert document["environment"]["physical_cores"] >= 1
 
 
@@ -145,9 +143,7 @@ def test_notes_tell_limits_and_left_out_lines(tmp_path, lines):
 
 def test_digest_depends_on_images_and_transcripts(tmp_path, lines):
     def digest():
-        return make_report(tmp_path / "report", lines), load_report(tmp_path / "report")["inputs"][
-            "lines_sha256"
-        ]
+        return make_report(tmp_path / "report", lines), load_report(tmp_path / "report")["inputs"]["lines_sha256"]
 
     _, before = digest()
     lines[1] = dataclasses.replace(lines[1], text="other")

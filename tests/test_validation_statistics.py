@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 
 from htr_export.validation.statistics import paired_bootstrap
 
-LINES = st.lists(
-    st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(1, 60)), min_size=1, max_size=60
-)
+LINES = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(1, 60)), min_size=1, max_size=60)
 
 
 def columns(lines: list[tuple[int, int, int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

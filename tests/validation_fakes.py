@@ -68,9 +68,7 @@ class FakeEngine(ClosesOnExit):
         classes_NT = np.rint((1 - columns_NT) * 8).astype(int) % CLASSES
         classes_NT[:, : self.shifted_frames] += self.shift
         logits_NTC = 10.0 * np.eye(CLASSES, dtype=np.float32)[classes_NT % CLASSES]
-        logits_NTC += self.noise * np.random.default_rng(0).normal(size=logits_NTC.shape[1:]).astype(
-            np.float32
-        )
+        logits_NTC += self.noise * np.random.default_rng(0).normal(size=logits_NTC.shape[1:]).astype(np.float32)
         logits_NTC += self.leak * logits_NTC.mean(0)
         if self.nan:
             logits_NTC[0, 0, 0] = np.nan
