@@ -72,7 +72,7 @@ def restore(state: TrainingState, path: Path) -> list[str]:
     state.average.network.load_state_dict(inference_tensors(checkpoint.state(checkpoint.default_weights), config))
     content = checkpoint.content
     notes = [
-        _restore_tcm(state, content.get("tcm_head")),
+        _restore_tcm(state, _tcm_of(checkpoint)),
         _restore_moments(state.optimizer, content.get("optimizer")),
     ]
     if content.get("scaler"):
@@ -84,7 +84,13 @@ def restore(state: TrainingState, path: Path) -> list[str]:
     return [note for note in notes if note]
 
 
-def _restore_tcm(state: TrainingState, saved: Mapping[str, Tensor] | None) -> str | None:
+def _tcm_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint's textual context module, none if it has no such module."""
+    saved = checkpoint.content.get("tcm_head") or {}
+    return {name.removeprefix("module."): tensor for name, tensor in saved.items()}
+
+
+def _restore_tcm(state: TrainingState, saved: Mapping[str, Tensor]) -> str | None:
     if state.learner.tcm is None:
         return None
     if not saved:
@@ -151,22 +157,23 @@ def initialise_from(state: TrainingState, path: Path, source_charset: Charset | 
     known = f"{len(rows) - 1} of {len(state.charset.characters)} characters keep their weights in the head"
     notes = [f"{known}, the others begin anew"]
     if state.learner.tcm is not None:
-        notes.append(_initialise_tcm(state.learner.tcm, checkpoint, rows, known=source is not None))
+        notes.append(_initialise_tcm(state.learner.tcm, checkpoint, rows))
     return notes
 
 
-def _initialise_tcm(tcm: nn.Module, checkpoint: Checkpoint, rows: dict[int, int], *, known: bool) -> str:
-    saved = checkpoint.content.get("tcm_head")
+def _initialise_tcm(tcm: nn.Module, checkpoint: Checkpoint, rows: dict[int, int]) -> str:
+    saved = _tcm_of(checkpoint)
     own = tcm.state_dict()
     vocabulary = ("emb.weight", "classifier.weight", "classifier.bias")
-    if not saved or any(saved[name].shape != own[name].shape for name in own if name not in vocabulary):
+    rest = own.keys() - set(vocabulary)
+    if saved.keys() != own.keys() or any(saved[name].shape != own[name].shape for name in rest):
         return "the textual context module begins anew, since the checkpoint has none of this width"
     # <pad> is the last row of either vocabulary.
     rows = {**rows, len(own["classifier.bias"]) - 1: len(saved["classifier.bias"]) - 1}
     tcm.load_state_dict(
         {name: _take_rows(own[name], saved[name], rows) if name in vocabulary else saved[name] for name in own}
     )
-    return f"the textual context module keeps {len(rows) - 2 if known else 'no'} characters of its vocabulary"
+    return f"the textual context module keeps {len(rows) - 2} characters of its vocabulary"
 
 
 def _matching_rows(source: Charset | None, target: Charset, num_classes: int) -> dict[int, int]:
