@@ -31,7 +31,6 @@ def test_ours_is_compared_with_the_better_stock_export():
         make_result("htr-export", "openvino", 0.2),
         make_result("stock-dynamo", "openvino", 0.5),
         make_result("stock-torchscript", "openvino", 0.25),
-        make_result("reference", None, 9),
     ]
     [entry] = exporters.compare(results)
     assert entry["ours_over_best_stock"] == pytest.approx(0.8)

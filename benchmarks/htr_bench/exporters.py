@@ -107,9 +107,8 @@ def compare(results: list[TargetResult]) -> list[dict[str, Any]]:
     medians: dict[tuple[str, int], dict[str, float]] = {}
     for result in results:
         for item in result.measurements:
-            if result.target.engine:
-                key = (result.target.engine, item.batch)
-                medians.setdefault(key, {})[result.target.path.stem] = median(item)
+            key = (str(result.target.engine), item.batch)
+            medians.setdefault(key, {})[result.target.path.stem] = median(item)
     comparison = []
     for (engine, batch), found in medians.items():
         stock = [value for name, value in found.items() if name != OURS]
@@ -162,10 +161,7 @@ def run(model: Path, options: LatencyOptions) -> dict[str, Any]:
         exports = write_exports(load_any(model), Path(scratch))
         written = [name for name, facts in exports.items() if "failure" not in facts]
         files = [Path(scratch) / f"{name}.onnx" for name in written]
-        targets = [
-            Target(model, is_reference=True),
-            *(Target(path, name) for name in ENGINES for path in files),
-        ]
+        targets = [Target(path, name) for name in ENGINES for path in files]
         results = measure(
             targets,
             options,
@@ -173,5 +169,5 @@ def run(model: Path, options: LatencyOptions) -> dict[str, Any]:
         )
     document = to_document(results, options, [], environment, command_line())
     for target, result in zip(document["targets"], results, strict=True):
-        target["target"] = f"{result.target.engine or 'torch'}:{result.target.path.name}"
+        target["target"] = f"{result.target.engine}:{result.target.path.name}"
     return {**document, "kind": "htr-bench exporters", "exports": exports, "comparison": compare(results)}
