@@ -15,6 +15,7 @@ from htr_export.validation.command import lines_options, validate_command
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from htr_export.onnx_export import Precision
     from htr_export.strip import StripReport
 
 FILE = click.Path(path_type=Path)
@@ -57,6 +58,13 @@ def onnx_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Lines per run.",
         ),
         click.option("--opset", type=int, default=20, show_default=True, help="ONNX opset, 18 to 23."),
+        click.option(
+            "--precision",
+            type=click.Choice(["fp32", "fp16"]),
+            default="fp32",
+            show_default=True,
+            help="Of the graph; its input and output stay float32.",
+        ),
     ):
         command = option(command)
     return command
@@ -118,15 +126,20 @@ def megabytes(count: int) -> str:
 @onnx_options
 @click.option("--atol", type=float, default=2e-3, show_default=True, help="Allowed absolute difference of logits.")
 @click.option("--rtol", type=float, default=1e-3, show_default=True, help="Allowed relative difference of logits.")
+@click.option("--lines", "lines_dir", type=FILE, help="Real lines for the range check of fp16.")
+@click.option("--list", "list_file", type=FILE, help="Their list; the first 50 are used.")
 @model_options
 def onnx(
     model: Path,
     output: Path,
+    precision: Precision,
     opset: int,
     batch: int | None,
     width: int | None,
     atol: float,
     rtol: float,
+    lines_dir: Path | None,
+    list_file: Path | None,
     dataset: str | None,
     charset_file: Path | None,
     weights: str | None,
@@ -136,16 +149,18 @@ def onnx(
     if output.suffix != ".onnx":
         raise click.UsageError(f"{output} should end in .onnx")
     with stderr_console().status("loading PyTorch") as status:
+        from htr_engines.lines import read_lines
         from htr_export.model import load_any
         from htr_export.onnx_checks import OnnxTolerance
-        from htr_export.onnx_export import OnnxOptions, export_onnx
+        from htr_export.onnx_export import RANGE_LINES, OnnxOptions, export_onnx
 
-        options = OnnxOptions(opset, batch, width)
+        options = OnnxOptions(opset, precision, batch, width)
         loaded = load_any(model, charset, weights)
-        checks = export_onnx(loaded, output, options, OnnxTolerance(atol, rtol), status.update)
+        lines = read_lines(lines_dir, list_file)[:RANGE_LINES] if lines_dir else []
+        checks = export_onnx(loaded, output, options, OnnxTolerance(atol, rtol), lines, status.update)
     for check in checks:
         click.echo(str(check))
-    click.echo(f"wrote {output} ({megabytes(output.stat().st_size)}, opset {opset})")
+    click.echo(f"wrote {output} ({megabytes(output.stat().st_size)}, {precision}, opset {opset})")
     click.echo(f"next  htr-export validate --reference {model} --candidate {output} --lines DIR --list FILE")
 
 
@@ -183,6 +198,7 @@ def ship(
     max_cer_increase: float,
     limit: int | None,
     threads: int | None,
+    precision: Precision,
     opset: int,
     batch: int | None,
     width: int | None,
@@ -210,7 +226,7 @@ def ship(
             list_file,
             charset,
             weights,
-            OnnxOptions(opset, batch, width),
+            OnnxOptions(opset, precision, batch, width),
             max_cer_increase,
             limit,
             threads,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BATCHES = (1, 2, 5, 8)
 WIDTHS = (256, 512, 1024)
+LOWEST_COSINE = 0.97  # of a graph of lower precision; below it, something other than rounding is at work
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,39 @@ def check_onnx(path: Path, model: Model, batch: int | None, width: int | None, t
         report = "\n".join(str(check) for check in checks)
         raise ParityError(f"the ONNX graph does not compute what PyTorch computes; no file was written\n{report}")
     return checks
+
+
+def check_lowered(path: Path, model: Model, batch: int | None, width: int | None) -> list[Check]:
+    """Check that a graph of lower precision is valid, finite and of the reference's direction.
+
+    Whether it reads as well is not for noise to say, but for ``htr-export validate`` on real lines.
+
+    Returns:
+        The checks, all passed.
+
+    Raises:
+        ParityError: if one fails.
+    """
+    checks = [_check_structure(path)]
+    image_N1HW = _noise(batch or 2, model.preprocessing.height, width or model.preprocessing.width)
+    with open_engine(path) as engine, TorchEngine(model) as reference:
+        logits_NTC, expected_NTC = engine.infer(image_N1HW), reference.infer(image_N1HW)
+    cosine = _cosine(logits_NTC, expected_NTC)
+    agreement = float((logits_NTC.argmax(-1) == expected_NTC.argmax(-1)).mean())
+    what = f"{logits_NTC.shape} against float32: cosine {cosine:.5f}, arg-max agreement {agreement:.2%}"
+    checks.append(Check(cosine >= LOWEST_COSINE, what))
+    if not all(check.passed for check in checks):
+        raise ParityError(f"the graph of lower precision went astray; no file was written\n{checks[-1]}")
+    return checks
+
+
+def _cosine(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
+    """Return the cosine of two tensors as vectors, 0 where one is not finite."""
+    if left.shape != right.shape or not np.isfinite(left).all():
+        return 0.0
+    a, b = left.ravel().astype(np.float64), right.ravel().astype(np.float64)
+    length = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / length if length else 0.0
 
 
 def _check_structure(path: Path) -> Check:

@@ -6,24 +6,29 @@ import contextlib
 import logging
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
 from htr_engines.errors import ExportError
 from htr_engines.files import atomic_path
 from htr_export.network.config import IMAGE_WIDTHS
-from htr_export.onnx_checks import Check, OnnxTolerance, check_onnx
+from htr_export.onnx_checks import Check, OnnxTolerance, check_lowered, check_onnx
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     import onnx_ir as ir
 
+    from htr_engines.lines import Line
     from htr_export.model import Model
 
 OPSETS = range(18, 24)
+RANGE_LINES = 50  # for the range check: enough to meet what a network does, few enough to take seconds
+
+
+Precision = Literal["fp32", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class OnnxOptions:
     """
 
     opset: int = 20  # the highest that TensorRT 10.3 reads
+    precision: Precision = "fp32"
     batch: int | None = None  # lines per run; None: any number
     width: int | None = None  # pixels of a line; None: any multiple of 8 from 32 to 2048
 
@@ -52,6 +58,7 @@ def export_onnx(
     target: Path,
     options: OnnxOptions | None = None,
     tolerance: OnnxTolerance | None = None,
+    lines: Sequence[Line] = (),
     on_step: Callable[[str], None] = lambda _: None,
 ) -> list[Check]:
     """Write ``target`` and prove it equal to PyTorch; a file that is not equal never gets that name.
@@ -60,7 +67,8 @@ def export_onnx(
         model: what to export.
         target: the ``.onnx`` file.
         options: batch, width and opset.
-        tolerance: how far its logits may be from PyTorch's.
+        tolerance: how far the logits of its float32 form may be from PyTorch's.
+        lines: real lines, on which a graph of lower precision is checked for values out of its range.
         on_step: told what is being done.
 
     Returns:
@@ -75,7 +83,26 @@ def export_onnx(
         on_step("exporting the graph")
         write_graph(model, temporary, options)
         on_step("checking it against PyTorch")
-        return check_onnx(temporary, model, options.batch, options.width, tolerance or OnnxTolerance())
+        checks = check_onnx(temporary, model, options.batch, options.width, tolerance or OnnxTolerance())
+        if options.precision == "fp16":
+            checks += _lower(model, temporary, options, lines, on_step)
+        return checks
+
+
+def _lower(
+    model: Model, path: Path, options: OnnxOptions, lines: Sequence[Line], on_step: Callable[[str], None]
+) -> list[Check]:
+    """Replace a checked float32 graph by its FP16 form, and check that too."""
+    from htr_export.precision.fp16 import lower_to_fp16
+    from htr_export.precision.ranges import measure_ranges
+
+    ranges = None
+    if lines:
+        on_step(f"measuring the range of every node on {len(lines)} lines")
+        ranges = measure_ranges(path, lines, model.preprocessing, options.batch or 1)
+    on_step("lowering the precision")
+    report = lower_to_fp16(path, path, ranges)
+    return [*report.checks(), *check_lowered(path, model, options.batch, options.width)]
 
 
 def write_graph(model: Model, path: Path, options: OnnxOptions) -> None:

@@ -14,17 +14,18 @@ from htr_engines.files import sha256_of, write_text
 from htr_engines.lines import read_lines
 from htr_export.bundle_writer import write_bundle
 from htr_export.model import load_model
-from htr_export.onnx_export import OnnxOptions, export_onnx, tool_version
+from htr_export.onnx_export import RANGE_LINES, OnnxOptions, export_onnx, tool_version
 from htr_export.strip import strip_checkpoint
 from htr_export.validation.parity import ValidationOptions
 from htr_export.validation.report import load_report
 from htr_export.validation.run import ValidationRequest, validate_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from htr_engines.charset import Charset
+    from htr_engines.lines import Line
     from htr_export.checkpoint import Weights
 
 
@@ -42,6 +43,12 @@ class ShipRequest:
     max_cer_increase: float = 0.1  # percentage points
     limit: int | None = None  # lines to validate on
     threads: int | None = None
+
+    @property
+    def model(self) -> Path:
+        """The ONNX file, named by its precision."""
+        suffix = ".onnx" if self.onnx.precision == "fp32" else f".{self.onnx.precision}.onnx"
+        return self.work / f"model{suffix}"
 
     @property
     def work(self) -> Path:
@@ -139,21 +146,31 @@ def _strip(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
 
 def _onnx(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
     progress.on_step("onnx")
-    model, output = request.work / "model.safetensors", request.work / "model.onnx"
+    model, output = request.work / "model.safetensors", request.model
+    lines = read_lines(request.lines_dir, request.list_file)[:RANGE_LINES] if request.onnx.precision != "fp32" else []
     done, seconds = memory.run(
         "onnx",
-        [sha256_of(model), asdict(request.onnx)],
+        [sha256_of(model), asdict(request.onnx), _content(lines)],
         output,
         lambda: export_onnx(
-            load_model(model), output, request.onnx, on_step=lambda what: progress.on_step(f"onnx: {what}")
+            load_model(model),
+            output,
+            request.onnx,
+            lines=lines,
+            on_step=lambda what: progress.on_step(f"onnx: {what}"),
         ),
     )
-    return Step("onnx", done, seconds, f"{output.stat().st_size / 1e6:.1f} MB, equal to PyTorch")
+    return Step("onnx", done, seconds, f"{output.stat().st_size / 1e6:.1f} MB, {request.onnx.precision}")
+
+
+def _content(lines: Sequence[Line]) -> list[tuple[str, str | None, str | None]]:
+    """Return what a step that reads lines depends on."""
+    return [(line.name, sha256_of(line.image) if line.image.is_file() else None, line.text) for line in lines]
 
 
 def _validate(request: ShipRequest, memory: _Memory, progress: Progress, command: str) -> Step:
     progress.on_step("validate")
-    candidate, report = request.work / "model.onnx", request.work / "report"
+    candidate, report = request.model, request.work / "report"
     validation = ValidationRequest(
         reference=request.work / "model.safetensors",
         candidate=candidate,
@@ -164,10 +181,7 @@ def _validate(request: ShipRequest, memory: _Memory, progress: Progress, command
         report=report,
         options=ValidationOptions(max_cer_increase=request.max_cer_increase),
     )
-    lines = [
-        (line.name, sha256_of(line.image) if line.image.is_file() else None, line.text)
-        for line in read_lines(request.lines_dir, request.list_file)[: request.limit]
-    ]
+    lines = _content(read_lines(request.lines_dir, request.list_file)[: request.limit])
     done, seconds = memory.run(
         "validate",
         [sha256_of(validation.reference), sha256_of(candidate), lines, request.max_cer_increase],
@@ -182,7 +196,7 @@ def _validate(request: ShipRequest, memory: _Memory, progress: Progress, command
 
 def _bundle(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
     progress.on_step("bundle")
-    model, report = request.work / "model.onnx", request.work / "report"
+    model, report = request.model, request.work / "report"
     done, seconds = memory.run(
         "bundle",
         [sha256_of(model), sha256_of(report / "report.json")],

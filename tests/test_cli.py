@@ -107,6 +107,16 @@ def test_ship_does_it_all_and_nothing_twice(checkpoint, lines_dir, workspace, tm
     assert facts["validation"]["passed"] is True
 
 
+def test_ship_in_half_precision(checkpoint, lines_dir, workspace, tmp_path):
+    arguments = ["ship", checkpoint, "-o", tmp_path / "h.htr", "--lines", lines_dir, "--list", workspace / "all.ln"]
+    result = run(*arguments, "--precision", "fp16", "--batch", "2", "--width", "128", "--max-cer-increase", "5")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "h.htr" / "model.fp16.onnx").is_file()
+    facts = json.loads(run("inspect", tmp_path / "h.htr", "--json").stdout)
+    assert facts["models"][0]["precision"] == "fp16"
+    assert facts["models"][0]["input"]["dtype"] == facts["models"][0]["output"]["dtype"] == "float32"
+
+
 @pytest.mark.parametrize("command", ["htr_export", "htr_engines", "htr_bench", "htr_training"])
 def test_help_imports_nothing_heavy(command):
     heavy = ["torch", "onnx", "onnxruntime", "openvino", "numpy", "rapidfuzz", "jinja2", "PIL", "scipy"]

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 # The extra of the wheel that brings each package that the base install lacks.
+EXPORT = ("torch", "onnx", "onnx_ir", "onnxscript", "onnxconverter_common", "safetensors", "rapidfuzz", "jinja2")
 EXTRAS = {
-    **dict.fromkeys(("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "rapidfuzz", "jinja2"), "export"),
+    **dict.fromkeys(EXPORT, "export"),
     **dict.fromkeys(("fontTools", "tomli", "tensorboard"), "train"),
     "onnxruntime": "cpu",
     "openvino": "openvino",
