@@ -42,6 +42,10 @@ def test_the_graph_is_half_inside_and_float_at_both_ends(onnx_file, tmp_path):
             assert types[node.name] == FLOAT, node.name
         if node.op_type in {"Conv", "MatMul"}:
             assert types[node.name] == FLOAT16, node.name
+    weights = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    factors = [name for node in model.graph.node if ".ls_" in module_of(node) for name in node.input if name in weights]
+    assert len(factors) == 12
+    assert {weights[name] for name in factors} == {FLOAT}
     assert 0 < report.fp32_nodes < report.nodes / 2
     assert target.stat().st_size < onnx_file.stat().st_size
     assert {entry.value for entry in model.metadata_props if entry.key == "precision"} == {"fp16"}

@@ -71,6 +71,10 @@ def lower_to_fp16(source: Path, target: Path, ranges: Mapping[str, float] | None
     kept = _kept_nodes(model.graph, set(loud), set(too_large))
     modules = {node.name: module_of(node) for node in model.graph.node}
     islands = kept | {node.name for node in model.graph.node if node.op_type in FP32_OPERATORS}
+    # The converter takes what has a value_info for a computed tensor, and would round the weights of the islands too.
+    computed = [value for value in model.graph.value_info if value.name not in weights]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(computed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of each tensor with small values; they are counted above
         lowered = convert_float_to_float16(
