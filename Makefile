@@ -24,7 +24,8 @@ demo: install
 	$(BIN)/htr-read --self-test $(DEMO)/demo.htr
 	$(BIN)/htr-read $(DEMO)/demo.htr training/demo/lines/demo-00000*.png
 	$(BIN)/htr-bench latency onnxruntime:$(DEMO)/demo.htr.work/model.onnx openvino:$(DEMO)/demo.htr.work/model.onnx \
-		--reference $(DEMO)/demo.htr.work/model.safetensors --batch 1 --duration 2 --lines training/demo/lines
+		--reference $(DEMO)/demo.htr.work/model.safetensors --batch 1 --duration 2 --lines training/demo/lines \
+		--report $(DEMO)/demo.htr.work/report
 	@echo "The report lies in $(DEMO)/demo.htr.work/report/report.html"
 
 test: install
