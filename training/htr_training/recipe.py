@@ -54,7 +54,7 @@ class DataRecipe:
     charset: str = "collect"  # iam, read2016, lam, vnondb; a file; or collect it from the two lists
     alpha: Literal["white", "ignore"] = "ignore"
     cache: bool = True  # keep the fitted lines in memory, one byte a pixel
-    workers: int = 2  # processes that augment; 0: in the training process
+    workers: int = 4  # processes that augment; 0: in the training process
 
 
 @dataclass(frozen=True)
