@@ -48,6 +48,15 @@ def published_layout(network: HTRConvText, *, prefix: str = "module.") -> dict:
     }
 
 
+@pytest.fixture(autouse=True)
+def _same_torch_for_every_test():
+    """Undo what a training or an engine in the same process sets for all of PyTorch."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(mode=False)
+
+
 @pytest.fixture(scope="session")
 def network() -> HTRConvText:
     torch.manual_seed(1)
