@@ -32,9 +32,8 @@ SAMPLE_TEXTS = ("The quick brown fox", "0123456789", "Handwriting")
 
 @dataclass(frozen=True)
 class _Validation:
-    """The verdict that a report gives on one model file, and its sample lines."""
+    """The verdict that a report gives on one of the models, and its sample lines."""
 
-    candidate_sha256: str
     verdict: dict[str, Any]
     samples: tuple[Path, ...]
 
@@ -120,7 +119,7 @@ def _read_validation(report: Path, models: Sequence[Path]) -> _Validation:
         **{name: result[name] for name in kept},
     }
     samples = tuple(report / sample["file"] for sample in document["samples"])
-    return _Validation(candidate["sha256"], verdict, tuple(path for path in samples if path.is_file()))
+    return _Validation(verdict, tuple(path for path in samples if path.is_file()))
 
 
 def _write_golden(
