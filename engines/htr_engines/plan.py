@@ -19,6 +19,7 @@ from htr_engines.engine import TensorInfo
 from htr_engines.errors import EngineError
 from htr_engines.fields import choice, matching, numbers, texts, texts_by_name, typed
 from htr_engines.files import sha256_of, write_text
+from htr_engines.tensorrt_library import release
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,11 +87,16 @@ def sidecar_path(plan: Path) -> Path:
 
 def write_sidecar(plan: Path, sidecar: PlanSidecar) -> None:
     """Write the sidecar of a plan, atomically."""
+    write_text(sidecar_path(plan), to_json(sidecar))
+
+
+def to_json(sidecar: PlanSidecar) -> str:
+    """Return a sidecar as the JSON document that its file holds."""
     fields = asdict(sidecar)
     onnx = {"file": fields.pop("onnx_file"), "sha256": fields.pop("onnx_sha256")}
     digest = {"sha256": fields.pop("plan_sha256"), "bytes": fields.pop("plan_bytes")}
     document = {"schema_version": SCHEMA_VERSION, "kind": KIND, "onnx": onnx, "plan": digest, **fields}
-    write_text(sidecar_path(plan), json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+    return json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
 
 def read_sidecar(plan: Path) -> PlanSidecar:
@@ -174,15 +180,10 @@ def content_misfit(sidecar: PlanSidecar, plan: Path, onnx: Path | None = None) -
 
 
 def _version_fits(sidecar: PlanSidecar, version: str) -> bool:
-    built, here = _release(sidecar.runtime_version), _release(version)
+    built, here = release(sidecar.runtime_version), release(version)
     if sidecar.version_compatible:
         return built[0] == here[0] and built <= here
     return built == here
-
-
-def _release(version: str) -> tuple[int, ...]:
-    """Return major, minor and patch; the build number behind them is not part of a release's format."""
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 
 def _device_fits(sidecar: PlanSidecar, compute_capability: str) -> bool:
