@@ -1,0 +1,1 @@
+"""What a machine can build and run, each finding with its cure."""

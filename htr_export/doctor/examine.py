@@ -1,0 +1,121 @@
+"""The whole examination: findings, what can be built, what can run and what would be taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from htr_export.doctor.finding import usable
+from htr_export.doctor.jetson import jetson_findings
+from htr_export.doctor.memory import EXPORT_BYTES, disk_findings, memory_finding
+from htr_export.doctor.nvidia import nvidia_findings
+from htr_export.doctor.packages import (
+    export_findings,
+    onnxruntime_findings,
+    openvino_findings,
+    provider_findings,
+    torch_findings,
+)
+from htr_export.doctor.surroundings import look_around
+from htr_export.doctor.system import system_findings
+from htr_export.doctor.tensorrt import (
+    memory_access_findings,
+    rtx_device_findings,
+    rtx_findings,
+    tensorrt_device_findings,
+    tensorrt_findings,
+)
+
+if TYPE_CHECKING:
+    from htr_export.doctor.finding import Finding
+    from htr_export.doctor.machine import Machine
+    from htr_export.doctor.surroundings import Surroundings
+
+# The libraries of ONNX Runtime's providers, by engine.
+PROVIDERS = {
+    "onnxruntime-cuda": "cuda",
+    "onnxruntime-tensorrt": "tensorrt",
+    "onnxruntime-tensorrt-rtx": "nv_tensorrt_rtx",
+}
+
+
+@dataclass(frozen=True)
+class Ability:
+    """Something that can, or cannot, be built or run."""
+
+    name: str  # "onnx", "tensorrt plan"; or an engine of htr_engines
+    possible: bool
+    reason: str | None = None  # why not
+    cure: str | None = None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All that is to say about a machine."""
+
+    findings: tuple[Finding, ...]
+    builds: tuple[Ability, ...]
+    engines: tuple[Ability, ...]  # the ones that htr-read would rather take first
+
+    @property
+    def choice(self) -> str | None:
+        """The engine that htr-read takes of a bundle that has a model for each, None if nothing can run."""
+        return next((engine.name for engine in self.engines if engine.possible), None)
+
+
+def examine(machine: Machine) -> Diagnosis:
+    """Look at a machine. Nothing is imported, built or sent; other programs get a few seconds to answer."""
+    around = look_around(machine)
+    export = export_findings(machine)
+    tensorrt, tensorrt_device = tensorrt_findings(around), tensorrt_device_findings(around)
+    rtx, rtx_device = rtx_findings(around), rtx_device_findings(around)
+    access = memory_access_findings(around)
+    engines = {
+        "tensorrt": _shown(tensorrt, tensorrt_device) + access,
+        "tensorrt-rtx": _shown(rtx, rtx_device) + access,
+        **{engine: provider_findings(around, provider, engine) for engine, provider in PROVIDERS.items()},
+        "openvino": openvino_findings(machine),
+        "onnxruntime": onnxruntime_findings(machine),
+    }
+    packages = [
+        *export,
+        *torch_findings(around),
+        *engines["onnxruntime"],
+        *(finding for engine in PROVIDERS for finding in engines[engine]),
+        *engines["openvino"],
+        *_shown(tensorrt, tensorrt_device),
+        *_shown(rtx, rtx_device),
+        *access,
+    ]
+    return Diagnosis(
+        findings=(*_machine_findings(around), *packages),
+        builds=(
+            _ability("onnx", export),
+            _ability("tensorrt plan", [*export, *tensorrt, *tensorrt_device]),
+            _ability("tensorrt-rtx plan", [*export, *rtx]),
+        ),
+        engines=tuple(_ability(name, findings) for name, findings in engines.items()),
+    )
+
+
+def _machine_findings(around: Surroundings) -> list[Finding]:
+    machine = around.machine
+    return [
+        *system_findings(machine),
+        memory_finding(machine, EXPORT_BYTES, "an ONNX export"),
+        *disk_findings(machine),
+        *nvidia_findings(around.nvidia),
+        *(jetson_findings(around.board) if around.board else []),
+    ]
+
+
+def _shown(package: list[Finding], device: list[Finding]) -> list[Finding]:
+    """Join findings on a package with those on its device, which matter only if the package is whole."""
+    return package + device if usable(package) else package
+
+
+def _ability(name: str, findings: list[Finding]) -> Ability:
+    for finding in findings:
+        if not usable([finding]):
+            return Ability(name, possible=False, reason=finding.text, cure=finding.cure)
+    return Ability(name, possible=True)

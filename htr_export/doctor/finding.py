@@ -1,0 +1,28 @@
+"""What the doctor says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["ok", "warning", "problem", "not there"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fact about the machine, judged."""
+
+    topic: str  # "memory", "TensorRT" ...
+    status: Status
+    text: str  # one sentence
+    cure: str | None = None  # a command, or what to do
+
+
+def usable(findings: list[Finding]) -> bool:
+    """Tell whether nothing in these findings keeps their topic from working."""
+    return all(finding.status in {"ok", "warning"} for finding in findings)
+
+
+def gigabytes(count: float) -> str:
+    """Return a number of bytes in gigabytes (10^9)."""
+    return f"{count / 1e9:.1f} GB"

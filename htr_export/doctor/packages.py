@@ -1,0 +1,132 @@
+"""The Python packages that export and that run on the CPU or through ONNX Runtime."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from htr_export.doctor.finding import Finding
+from htr_export.doctor.versions import missing, out_of_range, short
+
+if TYPE_CHECKING:
+    from htr_export.doctor.machine import Machine
+    from htr_export.doctor.surroundings import Surroundings
+
+# Distributions that all bring the folder ``onnxruntime``.
+ONNXRUNTIMES = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-openvino",
+    "onnxruntime-directml",
+    "onnxruntime-trt-rtx",
+)
+LAST_FOR_CUDA_12 = "pip install 'onnxruntime-gpu[cuda,cudnn]<1.27'"
+TENSORRT_OF_PROVIDER = "libnvinfer.so.10"  # that the TensorRT provider links, up to ONNX Runtime 1.31
+
+
+def export_findings(machine: Machine) -> list[Finding]:
+    """Judge the packages that ``htr-export onnx`` needs."""
+    lacking = missing(machine, "export")
+    if "torch" in lacking:
+        return [Finding("export", "not there", "PyTorch is not installed", "pip install 'htr-export[export]'")]
+    if lacking:
+        text = f"not installed: {', '.join(lacking)}"
+        return [Finding("export", "not there", text, "pip install 'htr-export[export]'")]
+    wrong = out_of_range(machine, "export", "export")
+    versions = f"PyTorch {machine.version('torch')}, onnx {machine.version('onnx')}"
+    return wrong or [Finding("export", "ok", f"{versions} and what belongs to them")]
+
+
+def torch_findings(around: Surroundings) -> list[Finding]:
+    """Judge whether PyTorch, where there is one, can train on the GPU, where there is one."""
+    version = around.machine.version("torch")
+    if version is None or not around.has_gpu:
+        return []
+    found = re.search(r"^cuda\b.*=\s*'(\d+)", around.machine.package_text("torch/version.py"), re.MULTILINE)
+    cuda = int(found[1]) if found else None
+    runs = around.nvidia.cuda
+    if cuda is None:
+        cure = f"install the build of PyTorch for CUDA {runs}" if runs else "install a build of PyTorch for CUDA"
+        return [Finding("PyTorch", "warning", f"{version} is a build for the CPU, so it trains on the CPU", cure)]
+    if runs is not None and cuda > runs:
+        text = f"{version} is built for CUDA {cuda}, the driver runs CUDA {runs}, so it trains on the CPU"
+        return [Finding("PyTorch", "warning", text, f"install the build of PyTorch for CUDA {runs}, or a newer driver")]
+    return [Finding("PyTorch", "ok", f"{version}, built for CUDA {cuda}")]
+
+
+def onnxruntime_findings(machine: Machine) -> list[Finding]:
+    """Judge ONNX Runtime on the CPU."""
+    present = _onnxruntimes(machine)
+    if not present:
+        return [Finding("onnxruntime", "not there", "ONNX Runtime is not installed", "pip install 'htr-export[cpu]'")]
+    if len(present) > 1:
+        names = " and ".join(f"{name} {version}" for name, version in present.items())
+        text = f"{names} are installed together and overwrite each other's files"
+        extra = "gpu" if "onnxruntime-gpu" in present else "cpu"
+        cure = f"pip uninstall -y {' '.join(present)} && pip install 'htr-export[{extra}]'"
+        return [Finding("onnxruntime", "warning", text, cure)]
+    wrong = out_of_range(machine, "onnxruntime", "cpu") + out_of_range(machine, "onnxruntime", "gpu")
+    name, version = next(iter(present.items()))
+    providers = ", ".join(["CPU", *_providers(machine)])
+    return wrong or [Finding("onnxruntime", "ok", f"{name} {version} with the providers {providers}")]
+
+
+def _onnxruntimes(machine: Machine) -> dict[str, str]:
+    found = {name: machine.version(name) for name in ONNXRUNTIMES}
+    return {name: version for name, version in found.items() if version is not None}
+
+
+def _providers(machine: Machine) -> list[str]:
+    files = machine.package_files("onnxruntime/capi/*onnxruntime_providers_*")
+    names = [re.sub(r"^(lib)?onnxruntime_providers_|\.(so|dll|dylib)$", "", file.name) for file in files]
+    return sorted({name for name in names if name != "shared"})
+
+
+def provider_findings(around: Surroundings, provider: str, topic: str) -> list[Finding]:
+    """Judge one of ONNX Runtime's providers for NVIDIA GPUs.
+
+    Args:
+        around: where it is to run.
+        provider: as its library names it: ``cuda``, ``tensorrt`` or ``nv_tensorrt_rtx``.
+        topic: of the findings.
+    """
+    machine = around.machine
+    present = _onnxruntimes(machine)
+    if provider not in _providers(machine):
+        cure = None
+        if around.has_gpu and around.board is None and provider == "cuda":
+            cure = "pip install 'htr-export[gpu]'" if around.nvidia.cuda != 12 else LAST_FOR_CUDA_12  # noqa: PLR2004
+            cure = f"pip uninstall -y {' '.join(present)} && {cure}" if present else cure
+        return [Finding(topic, "not there", f"no ONNX Runtime with the provider {provider} is installed", cure)]
+    if len(present) > 1:
+        text = "another ONNX Runtime overwrote this provider's files"
+        return [Finding(topic, "problem", text, onnxruntime_findings(machine)[0].cure)]
+    if not around.has_gpu:
+        return [Finding(topic, "not there", "there is no NVIDIA GPU to run on")]
+    name, version = next(iter(present.items()), ("onnxruntime", ""))
+    found = re.search(r"cuda_version = '(\d+)", machine.package_text("onnxruntime/capi/build_and_package_info.py"))
+    cuda = int(found[1]) if found else None
+    if wrong := around.too_new_for_driver(topic, f"{name} {version}", cuda, LAST_FOR_CUDA_12):
+        return wrong
+    return _libraries(machine, provider, topic, cuda) or [Finding(topic, "ok", f"{name} {version}")]
+
+
+def _libraries(machine: Machine, provider: str, topic: str, cuda: int | None) -> list[Finding]:
+    """Return a problem if a library that the provider links is nowhere to be found."""
+    wanted = [f"libcudart.so.{cuda}", f"libcublasLt.so.{cuda}", "libcudnn.so.9"] if cuda else []
+    if lacking := [name for name in wanted if not machine.has_library(name)]:
+        text = f"the provider needs {', '.join(lacking)}, not found here"
+        return [Finding(topic, "problem", text, "pip install 'onnxruntime-gpu[cuda,cudnn]'")]
+    if provider == "tensorrt" and not machine.has_library(TENSORRT_OF_PROVIDER):
+        text = f"the provider needs TensorRT 10 ({TENSORRT_OF_PROVIDER}), not found here"
+        kind = f"tensorrt-cu{cuda}" if cuda else "tensorrt"
+        return [Finding(topic, "not there", text, f"pip install '{kind}<11', in an environment without TensorRT 11")]
+    return []
+
+
+def openvino_findings(machine: Machine) -> list[Finding]:
+    """Judge OpenVINO."""
+    version = machine.version("openvino")
+    if version is None:
+        return [Finding("openvino", "not there", "OpenVINO is not installed", "pip install 'htr-export[openvino]'")]
+    return out_of_range(machine, "openvino", "openvino") or [Finding("openvino", "ok", f"OpenVINO {short(version)}")]
