@@ -11,6 +11,7 @@ import click
 from htr_engines.charset import PRESETS, Charset, preset, read_charset
 from htr_engines.console import HtrGroup, progress, stderr_console
 from htr_export.doctor.command import doctor_command
+from htr_export.trt.command import trt_command
 from htr_export.validation.command import lines_options, validate_command
 
 if TYPE_CHECKING:
@@ -166,6 +167,7 @@ def onnx(
 
 
 main.add_command(validate_command)
+main.add_command(trt_command)
 main.add_command(doctor_command)
 
 

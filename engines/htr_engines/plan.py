@@ -135,8 +135,20 @@ def misfit(sidecar: PlanSidecar, *, runtime: str, version: str, compute_capabili
     if not _version_fits(sidecar, version):
         return f"it was built with {runtime} {sidecar.runtime_version}, here is {version}"
     if not _device_fits(sidecar, compute_capability):
-        return f"it was built for {_served(sidecar)}, this GPU has compute capability {compute_capability}"
+        return f"it was built for {gpus_of(sidecar)}, this GPU has compute capability {compute_capability}"
     return None
+
+
+def gpus_of(sidecar: PlanSidecar) -> str:
+    """Return the GPUs that a plan serves, in words."""
+    return gpus(sidecar.targets, sidecar.compute_capability, hardware_compatible=sidecar.hardware_compatible)
+
+
+def gpus(targets: tuple[str, ...], compute_capability: str | None, *, hardware_compatible: bool) -> str:
+    """Return in words the GPUs that the fields of a sidecar name."""
+    if targets:
+        return ", ".join(target.replace("+", " and later") for target in targets)
+    return "compute capability 8.0 and later" if hardware_compatible else f"compute capability {compute_capability}"
 
 
 def check_fits(
@@ -193,14 +205,6 @@ def _device_fits(sidecar: PlanSidecar, compute_capability: str) -> bool:
     if sidecar.hardware_compatible:
         return here >= (8, 0)
     return sidecar.compute_capability is not None and here == _number(sidecar.compute_capability)
-
-
-def _served(sidecar: PlanSidecar) -> str:
-    if sidecar.runtime == "tensorrt-rtx":
-        return ", ".join(sidecar.targets)
-    if sidecar.hardware_compatible:
-        return "compute capability 8.0 and more"
-    return f"compute capability {sidecar.compute_capability}"
 
 
 def _number(compute_capability: str) -> tuple[int, int]:

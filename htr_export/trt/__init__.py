@@ -1,0 +1,1 @@
+"""Plans for TensorRT and TensorRT-RTX from ONNX, by one code path."""

@@ -1,0 +1,149 @@
+"""Building a plan with TensorRT or TensorRT-RTX, which share one API."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from htr_engines.errors import EngineError, ExportError
+from htr_engines.files import atomic_path
+from htr_engines.tensorrt_library import last_error, logger_of
+from htr_export.trt.graph import with_modules
+from htr_export.trt.monitor import make_monitor, run_stoppable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from htr_engines.plan import Profile
+    from htr_export.trt.options import PlanOptions
+
+# What TensorRT-RTX alone has; options.check_supported keeps it from TensorRT.
+RTX_ONLY = ("ComputeCapability", "IBuilderConfig.num_compute_capabilities", "IBuilderConfig.set_compute_capability")
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A network and what has to live as long as it does."""
+
+    builder: Any
+    network: Any
+    parser: Any  # owns the weights
+
+
+@dataclass(frozen=True)
+class Built:
+    """A serialised plan."""
+
+    plan: memoryview
+    seconds: float
+    log: tuple[str, ...]
+
+
+def parse(trt: Any, onnx: Path, name: str) -> Parsed:  # noqa: ANN401
+    """Read an ONNX file into a strongly typed network.
+
+    Args:
+        trt: the module of TensorRT or TensorRT-RTX.
+        onnx: the file.
+        name: by which the user knows it.
+
+    Raises:
+        EngineError: if there is no GPU that TensorRT needs.
+        ExportError: naming the node that cannot be parsed, and its module.
+    """
+    logger = logger_of(trt)
+    logger.lines.clear()
+    try:
+        builder = trt.Builder(logger)
+    except (TypeError, RuntimeError):  # as pybind11 says that there is none
+        raise EngineError(
+            f"{trt.__name__} {trt.__version__} cannot build here ({last_error(trt)}); TensorRT needs the GPU and its "
+            "driver, tensorrt-rtx does not: choose --runtime tensorrt-rtx, or build on the device"
+        ) from None
+    # TensorRT 11 types all networks strongly and takes no notice of the flag; 10 has to be told.
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    # From memory, since the builder's log would otherwise hold the name of a temporary file.
+    if not parser.parse(onnx.read_bytes()):
+        raise ExportError(f"{trt.__name__} {trt.__version__} cannot read {name}: {_parser_errors(parser, onnx)}")
+    return Parsed(builder, network, parser)
+
+
+def _parser_errors(parser: Any, onnx: Path) -> str:  # noqa: ANN401
+    errors = [parser.get_error(number) for number in range(parser.num_errors)]
+    if not errors:
+        return "it gave no reason; export the model again with 'htr-export onnx'"
+    error = errors[0]
+    where = f" at node {error.node_name()} ({error.node_operator()})" if error.node_name() else ""
+    reason = error.desc().strip().split("\n", 1)[0]
+    return f"{with_modules(onnx, f'{reason}{where}')}; export it with another --opset, or use a newer release"
+
+
+def build(
+    trt: Any,  # noqa: ANN401
+    parsed: Parsed,
+    options: PlanOptions,
+    profiles: tuple[Profile, ...],
+    on_phase: Callable[[str], None],
+) -> Built:
+    """Build a plan. Ctrl-C ends it at its next step.
+
+    Raises:
+        ExportError: with the builder's reason if it fails.
+        KeyboardInterrupt: if the user stopped it.
+    """
+    stop = threading.Event()
+    monitor = make_monitor(trt, on_phase, stop)
+    config = _configure(trt, parsed, options, profiles)
+    config.progress_monitor = monitor
+    cache = _open_timing_cache(config, options.timing_cache) if options.timing_cache else None
+    start = time.perf_counter()
+    plan = run_stoppable(lambda: parsed.builder.build_serialized_network(parsed.network, config), stop)
+    seconds = time.perf_counter() - start
+    if plan is None:
+        raise ExportError(f"{trt.__name__} {trt.__version__} could not build the plan: {last_error(trt)}")
+    if cache is not None and options.timing_cache:
+        _save_timing_cache(config, options.timing_cache)
+    return Built(memoryview(plan), seconds, tuple(logger_of(trt).lines))
+
+
+def _configure(trt: Any, parsed: Parsed, options: PlanOptions, profiles: tuple[Profile, ...]) -> Any:  # noqa: ANN401
+    config = parsed.builder.create_builder_config()
+    config.clear_flag(trt.BuilderFlag.TF32)  # float32 is to mean float32
+    if options.workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
+    if options.hardware_compatible:
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if options.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if options.targets:
+        config.num_compute_capabilities = len(options.targets)
+        for number, target in enumerate(options.targets):
+            config.set_compute_capability(trt.ComputeCapability.__members__[target.upper()], number)
+    name = parsed.network.get_input(0).name
+    for shapes in profiles:
+        profile = parsed.builder.create_optimization_profile()
+        profile.set_shape(name, shapes.min, shapes.opt, shapes.max)
+        if config.add_optimization_profile(profile) < 0:
+            raise ExportError(f"{trt.__name__} {trt.__version__} refused the profile {shapes}; give other shapes")
+    return config
+
+
+def _open_timing_cache(config: Any, path: Path) -> Any:  # noqa: ANN401
+    """Give the builder the times that it measured in earlier builds.
+
+    Raises:
+        ExportError: if they are another GPU's or another release's.
+    """
+    cache = config.create_timing_cache(path.read_bytes() if path.exists() else b"")
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        raise ExportError(f"{path} is no timing cache of this TensorRT and this GPU; delete it or give another file")
+    return cache
+
+
+def _save_timing_cache(config: Any, path: Path) -> None:  # noqa: ANN401
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(memoryview(config.get_timing_cache().serialize()))

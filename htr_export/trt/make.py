@@ -1,0 +1,154 @@
+"""From an ONNX file to a plan with its sidecar."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from htr_engines.environment import describe_environment
+from htr_engines.files import atomic_path
+from htr_engines.plan import PlanSidecar, sidecar_path, to_json
+from htr_export.trt.build import Built, Parsed, build, parse
+from htr_export.trt.shapes import narrow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from htr_engines.lines import Line
+    from htr_export.onnx_checks import Check
+    from htr_export.trt.graph import OnnxGraph
+    from htr_export.trt.prepare import Prepared
+
+RANGE_LINES = 50  # as many as 'htr-export onnx' measures
+
+
+@dataclass(frozen=True)
+class MadePlan:
+    """What was written."""
+
+    plan: Path
+    sidecar: PlanSidecar
+    checks: list[Check] = field(default_factory=list)  # of the conversion, if there was one
+
+
+def make_plan(
+    prepared: Prepared,
+    lines: Sequence[Line] = (),
+    on_step: Callable[[str], None] = lambda _: None,
+) -> MadePlan:
+    """Build a plan and write it with its sidecar: both or neither.
+
+    Args:
+        prepared: by :func:`prepare`.
+        lines: for the range check, if the graph is converted.
+        on_step: told what is being done.
+
+    Raises:
+        ExportError: if the graph cannot be parsed or built.
+        KeyboardInterrupt: if the user stopped the build.
+    """
+    parsed, checks = parse_prepared(prepared, lines, on_step)
+    built = build(
+        prepared.trt, parsed, prepared.options, prepared.profiles, lambda phase: on_step(f"building: {phase}")
+    )
+    on_step("writing the plan")
+    sidecar = _sidecar(prepared, built)
+    with ExitStack() as stack:
+        # The last to be opened is the first to get its name: no plan without its sidecar.
+        plan, beside = (
+            stack.enter_context(atomic_path(path)) for path in (prepared.target, sidecar_path(prepared.target))
+        )
+        plan.write_bytes(built.plan)
+        beside.write_text(to_json(sidecar), encoding="utf-8")
+    return MadePlan(prepared.target, sidecar, checks)
+
+
+def parse_prepared(
+    prepared: Prepared, lines: Sequence[Line] = (), on_step: Callable[[str], None] = lambda _: None
+) -> tuple[Parsed, list[Check]]:
+    """Convert the graph if need be and parse it; the converted graph is gone once it is parsed."""
+    graph = prepared.graph
+    if not prepared.lowers:
+        on_step("parsing the graph")
+        return parse(prepared.trt, graph.path, str(graph.path)), []
+    with tempfile.TemporaryDirectory(prefix="htr-export-") as folder:
+        lowered = Path(folder) / "lowered.onnx"
+        checks = _lower(graph, lowered, lines, on_step)
+        on_step("parsing the graph")
+        return parse(prepared.trt, lowered, f"{graph.path} in {prepared.precision}"), checks
+
+
+def _lower(graph: OnnxGraph, target: Path, lines: Sequence[Line], on_step: Callable[[str], None]) -> list[Check]:
+    from htr_export.precision.lowering import lower
+    from htr_export.precision.plan import PrecisionPlan
+
+    ranges = None
+    if lines:
+        from htr_engines.preprocess import Preprocessing
+        from htr_export.precision.ranges import measure_ranges
+
+        on_step(f"measuring the range of every node on {len(lines)} lines")
+        batch = graph.input.shape[0]
+        spec = Preprocessing.from_dict(json.loads(graph.metadata["preprocessing"]))
+        ranges = measure_ranges(graph.path, lines, spec, batch if isinstance(batch, int) else 1)
+    on_step("lowering the precision")
+    return lower(graph.path, target, PrecisionPlan(default="fp16"), ranges=ranges).checks()
+
+
+def _sidecar(prepared: Prepared, built: Built) -> PlanSidecar:
+    graph, options = prepared.graph, prepared.options
+    given, made = narrow(graph, prepared.profiles)
+    return PlanSidecar(
+        runtime=prepared.runtime,
+        runtime_version=prepared.trt.__version__,
+        compute_capability=prepared.compute_capability,
+        targets=prepared.targets,
+        hardware_compatible=options.hardware_compatible,
+        version_compatible=options.version_compatible,
+        precision=prepared.precision,
+        profiles=prepared.profiles,
+        input=given,
+        output=made,
+        onnx_file=graph.path.name,
+        onnx_sha256=graph.sha256,
+        plan_sha256=hashlib.sha256(built.plan).hexdigest(),
+        plan_bytes=built.plan.nbytes,
+        metadata={**graph.metadata, "precision": prepared.precision},
+        flags={
+            "strongly_typed": True,
+            "tf32": False,
+            "workspace_bytes": options.workspace,
+            "timing_cache": options.timing_cache is not None,
+            "converted_from": graph.precision if prepared.lowers else None,
+        },
+        seconds=round(built.seconds, 3),
+        log=built.log,
+        environment=describe_environment(),
+        command=rebuild_command(prepared),
+    )
+
+
+def rebuild_command(prepared: Prepared) -> str:
+    """Return the command that builds the plan again, by the names of its files alone."""
+    options = prepared.options
+    words = ["htr-export", "trt", prepared.graph.path.name, "-o", prepared.target.name, "--runtime", prepared.runtime]
+    if options.precision:
+        words += ["--precision", options.precision]
+    for option in ("min_shapes", "opt_shapes", "max_shapes"):
+        for shape in getattr(options, option):
+            words += [f"--{option.replace('_', '-')}", str(shape)]
+    if options.timing_cache:
+        words += ["--timing-cache", options.timing_cache.name]
+    if options.workspace:
+        words += ["--workspace", f"{options.workspace}B"]
+    words += ["--hardware-compatible"] * options.hardware_compatible
+    words += ["--version-compatible"] * options.version_compatible
+    if options.targets:
+        words += ["--target", ",".join(options.targets)]
+    return shlex.join(words)

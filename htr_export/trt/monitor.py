@@ -1,0 +1,55 @@
+"""Watching a build: which phase it is in, and stopping it."""
+
+from __future__ import annotations
+
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+def make_monitor(trt: Any, on_phase: Callable[[str], None], stop: threading.Event) -> Any:  # noqa: ANN401
+    """Return an ``IProgressMonitor`` that tells each phase by its name and ends the build once ``stop`` is set.
+
+    It counts nothing: TensorRT reports steps during a small part of a build only.
+    """
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:  # noqa: ARG002
+            on_phase(phase_name)
+
+        def phase_finish(self, phase_name: str) -> None:
+            pass
+
+        def step_complete(self, phase_name: str, step: int) -> bool:  # noqa: ARG002
+            return not stop.is_set()
+
+    return Monitor()
+
+
+def run_stoppable(work: Callable[[], T], stop: threading.Event) -> T:
+    """Run ``work`` beside the main thread, so that Ctrl-C is heard while a library computes.
+
+    The first Ctrl-C sets ``stop`` and waits for ``work`` to end; a second one ends the process at once.
+
+    Raises:
+        KeyboardInterrupt: after ``work`` has ended.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            stop.set()
+            before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+            future.exception()
+            signal.signal(signal.SIGINT, before)
+            raise
