@@ -101,7 +101,11 @@ def build(
     config.progress_monitor = monitor
     cache = _open_timing_cache(config, options.timing_cache) if options.timing_cache else None
     start = time.perf_counter()
-    plan = run_stoppable(lambda: parsed.builder.build_serialized_network(parsed.network, config), stop)
+    plan = run_stoppable(
+        lambda: parsed.builder.build_serialized_network(parsed.network, config),
+        stop,
+        lambda: on_phase("stopping at the next step; Ctrl-C again ends it at once"),
+    )
     seconds = time.perf_counter() - start
     if plan is None:
         raise ExportError(f"{trt.__name__} {trt.__version__} could not build the plan: {last_error(trt)}")

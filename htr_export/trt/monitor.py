@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+INTERRUPTED = 130  # the exit code of a process that Ctrl-C ended
 
 
 def make_monitor(trt: Any, on_phase: Callable[[str], None], stop: threading.Event) -> Any:  # noqa: ANN401
@@ -35,10 +38,10 @@ def make_monitor(trt: Any, on_phase: Callable[[str], None], stop: threading.Even
     return Monitor()
 
 
-def run_stoppable(work: Callable[[], T], stop: threading.Event) -> T:
+def run_stoppable(work: Callable[[], T], stop: threading.Event, on_stop: Callable[[], None]) -> T:
     """Run ``work`` beside the main thread, so that Ctrl-C is heard while a library computes.
 
-    The first Ctrl-C sets ``stop`` and waits for ``work`` to end; a second one ends the process at once.
+    The first Ctrl-C sets ``stop``, calls ``on_stop`` and waits for ``work`` to end; a second one ends the process.
 
     Raises:
         KeyboardInterrupt: after ``work`` has ended.
@@ -49,7 +52,15 @@ def run_stoppable(work: Callable[[], T], stop: threading.Event) -> T:
             return future.result()
         except KeyboardInterrupt:
             stop.set()
-            before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+            on_stop()
+            before = signal.signal(signal.SIGINT, _end)
             future.exception()
             signal.signal(signal.SIGINT, before)
             raise
+
+
+def _end(_signal: int, _frame: object) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write("\x1b[?25h\n")  # the spinner hid the cursor
+        sys.stderr.flush()
+    os._exit(INTERRUPTED)

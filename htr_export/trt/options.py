@@ -116,7 +116,7 @@ def check_targets(trt: Any, options: PlanOptions) -> None:  # noqa: ANN401
     """
     if not options.targets:
         return
-    known = sorted(name.lower() for name in trt.ComputeCapability.__members__ if name.startswith("SM"))
+    known = [name.lower() for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
     if unknown := [target for target in options.targets if target not in known]:
         raise ExportError(
             f"tensorrt-rtx {trt.__version__} does not build for {unknown[0]}; choose from {', '.join(known)}, or build "

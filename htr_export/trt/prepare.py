@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -139,8 +139,10 @@ def _with_target(prepared: Prepared) -> Prepared:
     if target.is_dir():
         target /= plan_name(prepared)
     folder = next(parent for parent in target.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ExportError(f"{folder} cannot be written to; give another -o")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ExportError(f"{folder} cannot be written to ({error.strerror}); give another -o") from None
     return replace(prepared, target=target)
 
 
