@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from htr_engines.engine import ENGINES, Engine, open_engine
+from htr_engines.engine import ONNX_ENGINES, PLAN_ENGINES, Engine, open_engine
 from htr_engines.errors import EngineError
+from htr_engines.plan import read_sidecar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,22 +15,28 @@ ENGINES_OF_SUFFIX = {
     ".safetensors": ("torch",),
     ".pth": ("torch",),
     ".pt": ("torch",),
-    ".onnx": ENGINES,
+    ".onnx": ONNX_ENGINES,
+    ".plan": PLAN_ENGINES,
 }
 
 
 def open_any(path: Path, engine: str | None = None, threads: int | None = None) -> Engine:
     """Open a model file with the engine asked for, by default the first that its kind of file allows.
 
+    A plan is opened with the runtime that its sidecar names.
+
     Raises:
         EngineError: if the file's kind is unknown or the engine cannot run it.
     """
-    allowed = ENGINES_OF_SUFFIX.get(path.suffix.lower())
+    suffix = path.suffix.lower()
+    allowed = ENGINES_OF_SUFFIX.get(suffix)
     if allowed is None:
         raise EngineError(f"{path} is of no known kind; give one of {', '.join(ENGINES_OF_SUFFIX)}")
-    engine = engine or allowed[0]
-    if engine not in allowed:
+    if engine is not None and engine not in allowed:
         raise EngineError(f"{path} cannot be run by {engine}; choose one of {', '.join(allowed)}")
+    if suffix == ".plan" and path.is_file():
+        return open_engine(path, engine or read_sidecar(path).runtime, threads)
+    engine = engine or allowed[0]
     if engine == "torch":
         from htr_export.reference import TorchEngine
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-ENGINES = ("onnxruntime", "onnxruntime-cuda", "openvino")
+ONNX_ENGINES = ("onnxruntime", "openvino", "onnxruntime-cuda", "onnxruntime-tensorrt", "onnxruntime-tensorrt-rtx")
+PLAN_ENGINES = ("tensorrt", "tensorrt-rtx")
+ENGINES = (*ONNX_ENGINES, *PLAN_ENGINES)
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def open_engine(model: Path, engine: str = "onnxruntime", threads: int | None = 
     """Open a model file with the engine asked for, and with no other.
 
     Args:
-        model: an ONNX file.
+        model: an ONNX file, or for TensorRT a plan.
         engine: one of :data:`ENGINES`.
         threads: CPU threads; by default all physical cores.
 
@@ -101,16 +103,20 @@ def open_engine(model: Path, engine: str = "onnxruntime", threads: int | None = 
         raise EngineError(f"{model} does not exist; give a model file")
     if threads is not None and threads < 1:
         raise EngineError(f"threads should be at least 1, not {threads}")
+    if engine not in ENGINES:
+        raise EngineError(f"no engine is called {engine!r}; choose one of {', '.join(ENGINES)}")
     threads = threads or physical_cores()
-    if engine in {"onnxruntime", "onnxruntime-cuda"}:
-        from htr_engines.onnxruntime_engine import OnnxRuntimeEngine
+    if engine in PLAN_ENGINES:
+        from htr_engines.tensorrt_engine import TensorRtEngine
 
-        return OnnxRuntimeEngine(model, "cuda" if engine.endswith("-cuda") else "cpu", threads)
+        return TensorRtEngine(model, engine, threads)
     if engine == "openvino":
         from htr_engines.openvino_engine import OpenVinoEngine
 
         return OpenVinoEngine(model, threads)
-    raise EngineError(f"no engine is called {engine!r}; choose one of {', '.join(ENGINES)}")
+    from htr_engines.onnxruntime_engine import OnnxRuntimeEngine
+
+    return OnnxRuntimeEngine(model, engine, threads)
 
 
 def infer_lines(engine: Engine, image_N1HW: NDArray[np.float32]) -> NDArray[np.float32]:
