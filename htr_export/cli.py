@@ -251,7 +251,7 @@ def ship(
 @click.argument("file", type=FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect(file: Path, as_json: bool) -> None:
-    """Show what FILE is (checkpoint, .safetensors, .onnx or bundle) without running it."""
+    """Show what FILE is (checkpoint, .safetensors, .onnx, .plan or bundle) without running it."""
     from htr_export.inspection import inspect_artefact
 
     facts = inspect_artefact(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from htr_engines.errors import HtrError
@@ -19,7 +20,7 @@ class UnknownArtefactError(HtrError, ValueError):
 
 
 def inspect_artefact(path: Path) -> dict[str, Any]:
-    """Describe a checkpoint, a ``.safetensors``, an ONNX file or a bundle.
+    """Describe a checkpoint, a ``.safetensors``, an ONNX file, a plan or a bundle.
 
     Returns:
         Facts by name, fit for JSON.
@@ -29,10 +30,10 @@ def inspect_artefact(path: Path) -> dict[str, Any]:
         HtrError: if it is damaged.
     """
     if not path.exists():
-        raise UnknownArtefactError(f"{path} does not exist; give a checkpoint, .safetensors, .onnx or bundle")
+        raise UnknownArtefactError(f"{path} does not exist; give a checkpoint, .safetensors, .onnx, .plan or bundle")
     if path.is_dir():
         return {"schema_version": SCHEMA_VERSION, "kind": "bundle", **_bundle(path)}
-    describe = {".safetensors": _safetensors, ".onnx": _onnx}.get(path.suffix.lower(), _checkpoint)
+    describe = {".safetensors": _safetensors, ".onnx": _onnx, ".plan": _plan}.get(path.suffix.lower(), _checkpoint)
     facts = {"schema_version": SCHEMA_VERSION, "file": path.name, "bytes": path.stat().st_size}
     facts["sha256"] = sha256_of(path)
     return {**facts, **describe(path)}
@@ -95,6 +96,17 @@ def _onnx(path: Path) -> dict[str, Any]:
 def _value_info(value: Any) -> str:  # noqa: ANN401
     axes = [axis.dim_param or str(axis.dim_value) for axis in value.type.tensor_type.shape.dim]
     return f"{value.name} [{', '.join(axes)}]"
+
+
+def _plan(path: Path) -> dict[str, Any]:
+    """Tell what the sidecar says, since a plan can be read on its GPU alone."""
+    from htr_engines.plan import content_misfit, gpus_of, read_sidecar
+
+    sidecar = read_sidecar(path)
+    facts = asdict(sidecar)
+    facts |= _readable(facts.pop("metadata"))
+    facts |= {"log": facts.pop("log"), "environment": facts.pop("environment")}  # last, since they are long
+    return {"kind": "plan", "intact": not content_misfit(sidecar, path), "gpus": gpus_of(sidecar), **facts}
 
 
 def _bundle(path: Path) -> dict[str, Any]:

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 # What TensorRT-RTX alone has; options.check_supported keeps it from TensorRT.
 RTX_ONLY = ("ComputeCapability", "IBuilderConfig.num_compute_capabilities", "IBuilderConfig.set_compute_capability")
+# What to do about some reasons, by a word in them.
+CURES = {
+    "workspace": "give a larger --workspace, or leave it out",
+    "memory": "free some memory, or give smaller --max-shapes",
+    "turing": "build it in fp16, or leave --target sm75 out",
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,7 @@ class Parsed:
     builder: Any
     network: Any
     parser: Any  # owns the weights
+    source: Path  # the file as the user knows it
 
 
 @dataclass(frozen=True)
@@ -42,13 +49,13 @@ class Built:
     log: tuple[str, ...]
 
 
-def parse(trt: Any, onnx: Path, name: str) -> Parsed:  # noqa: ANN401
+def parse(trt: Any, onnx: Path, source: Path) -> Parsed:  # noqa: ANN401
     """Read an ONNX file into a strongly typed network.
 
     Args:
         trt: the module of TensorRT or TensorRT-RTX.
         onnx: the file.
-        name: by which the user knows it.
+        source: the file that the user gave, from which ``onnx`` may have been converted.
 
     Raises:
         EngineError: if there is no GPU that TensorRT needs.
@@ -60,26 +67,33 @@ def parse(trt: Any, onnx: Path, name: str) -> Parsed:  # noqa: ANN401
         builder = trt.Builder(logger)
     except (TypeError, RuntimeError):  # as pybind11 says that there is none
         raise EngineError(
-            f"{trt.__name__} {trt.__version__} cannot build here ({last_error(trt)}); TensorRT needs the GPU and its "
-            "driver, tensorrt-rtx does not: choose --runtime tensorrt-rtx, or build on the device"
+            f"{_library(trt)} cannot build here ({last_error(trt)}); TensorRT needs the GPU and its driver, "
+            "tensorrt-rtx does not: choose --runtime tensorrt-rtx, or build on the device"
         ) from None
     # TensorRT 11 types all networks strongly and takes no notice of the flag; 10 has to be told.
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     # From memory, since the builder's log would otherwise hold the name of a temporary file.
     if not parser.parse(onnx.read_bytes()):
-        raise ExportError(f"{trt.__name__} {trt.__version__} cannot read {name}: {_parser_errors(parser, onnx)}")
-    return Parsed(builder, network, parser)
+        reason = _parser_error(parser, source)
+        raise ExportError(
+            f"{_library(trt)} cannot read {source} {reason}; export it with another --opset, or use a newer release"
+        )
+    return Parsed(builder, network, parser, source)
 
 
-def _parser_errors(parser: Any, onnx: Path) -> str:  # noqa: ANN401
-    errors = [parser.get_error(number) for number in range(parser.num_errors)]
-    if not errors:
-        return "it gave no reason; export the model again with 'htr-export onnx'"
-    error = errors[0]
-    where = f" at node {error.node_name()} ({error.node_operator()})" if error.node_name() else ""
+def _library(trt: Any) -> str:  # noqa: ANN401
+    return f"{trt.__name__} {trt.__version__}"
+
+
+def _parser_error(parser: Any, source: Path) -> str:  # noqa: ANN401
+    if not parser.num_errors:
+        return "and gave no reason"
+    error = parser.get_error(0)
     reason = error.desc().strip().split("\n", 1)[0]
-    return f"{with_modules(onnx, f'{reason}{where}')}; export it with another --opset, or use a newer release"
+    if not error.node_name():
+        return f"({reason})"
+    return f"at node {with_modules(source, error.node_name())} of operator {error.node_operator()} ({reason})"
 
 
 def build(
@@ -108,10 +122,16 @@ def build(
     )
     seconds = time.perf_counter() - start
     if plan is None:
-        raise ExportError(f"{trt.__name__} {trt.__version__} could not build the plan: {last_error(trt)}")
+        raise ExportError(f"{_library(trt)} could not build the plan: {_builder_error(trt, parsed.source)}")
     if cache is not None and options.timing_cache:
         _save_timing_cache(config, options.timing_cache)
     return Built(memoryview(plan), seconds, tuple(logger_of(trt).lines))
+
+
+def _builder_error(trt: Any, source: Path) -> str:  # noqa: ANN401
+    reason = with_modules(source, last_error(trt))
+    cure = next((cure for word, cure in CURES.items() if word in reason.lower()), "build it with other options")
+    return f"{reason}; {cure}"
 
 
 def _configure(trt: Any, parsed: Parsed, options: PlanOptions, profiles: tuple[Profile, ...]) -> Any:  # noqa: ANN401
@@ -132,7 +152,7 @@ def _configure(trt: Any, parsed: Parsed, options: PlanOptions, profiles: tuple[P
         profile = parsed.builder.create_optimization_profile()
         profile.set_shape(name, shapes.min, shapes.opt, shapes.max)
         if config.add_optimization_profile(profile) < 0:
-            raise ExportError(f"{trt.__name__} {trt.__version__} refused the profile {shapes}; give other shapes")
+            raise ExportError(f"{_library(trt)} refused the profile {shapes}; give other shapes")
     return config
 
 

@@ -76,12 +76,12 @@ def parse_prepared(
     graph = prepared.graph
     if not prepared.lowers:
         on_step("parsing the graph")
-        return parse(prepared.trt, graph.path, str(graph.path)), []
+        return parse(prepared.trt, graph.path, graph.path), []
     with tempfile.TemporaryDirectory(prefix="htr-export-") as folder:
         lowered = Path(folder) / "lowered.onnx"
         checks = _lower(graph, lowered, lines, on_step)
         on_step("parsing the graph")
-        return parse(prepared.trt, lowered, f"{graph.path} in {prepared.precision}"), checks
+        return parse(prepared.trt, lowered, graph.path), checks
 
 
 def _lower(graph: OnnxGraph, target: Path, lines: Sequence[Line], on_step: Callable[[str], None]) -> list[Check]:
