@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 # The libraries of ONNX Runtime's providers, by engine.
 PROVIDERS = {
-    "onnxruntime-cuda": "cuda",
     "onnxruntime-tensorrt": "tensorrt",
     "onnxruntime-tensorrt-rtx": "nv_tensorrt_rtx",
+    "onnxruntime-cuda": "cuda",
 }
 
 

@@ -51,11 +51,18 @@ def run_program(command: Sequence[str]) -> Answer | None:
 
 
 def free_bytes(folder: Path) -> int | None:
-    """Return the free space of the disk that holds a folder."""
+    """Return the free space of the disk that holds a folder, or None if nothing can be written there."""
     try:
-        return shutil.disk_usage(folder).free
+        return shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else None
     except OSError:
         return None
+
+
+def _temporary_folder() -> Path:
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:  # it looked everywhere, and nothing can be written
+        return Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,8 @@ class Machine:
     architecture: str = field(default_factory=platform.machine)
     cores: int = field(default_factory=physical_cores)
     in_environment: bool = sys.prefix != sys.base_prefix  # a Python environment apart from the system's
-    folders: tuple[Path, ...] = field(default_factory=lambda: (Path(tempfile.gettempdir()), Path.cwd()))
+    temporary: Path = field(default_factory=_temporary_folder)
+    current: Path = Path()
 
     def read(self, path: str) -> str | None:
         """Return the content of a file under the root, or None if it cannot be read."""

@@ -104,33 +104,34 @@ def memory_finding(machine: Machine, needed: float, what: str) -> Finding:
 
 def disk_findings(machine: Machine) -> list[Finding]:
     """Judge the free disk in the temporary folder and in the current one."""
-    found = []
-    for folder, name in zip(machine.folders, ("temporary folder", "current folder"), strict=False):
-        free = machine.free(folder)
-        if free is None:
-            found.append(Finding("disk", "problem", f"the {name} {folder} cannot be used", _move(name)))
-        elif free < DISK_BYTES:
-            text = f"the {name} {folder} has {gigabytes(free)} free, a build of the published size writes "
-            found.append(Finding("disk", "warning", f"{text}{gigabytes(DISK_BYTES)}", _move(name)))
-        else:
-            found.append(Finding("disk", "ok", f"{gigabytes(free)} free in the {name} {folder}"))
-    return found
+    return [
+        _disk_finding(
+            machine, machine.temporary, f"temporary folder {machine.temporary}", "set TMPDIR to another folder"
+        ),
+        _disk_finding(machine, machine.current, "current folder", "free some space, or write elsewhere"),
+    ]
 
 
-def _move(name: str) -> str:
-    return "set TMPDIR to a folder of a larger disk" if name.startswith("temporary") else "free some space"
+def _disk_finding(machine: Machine, folder: Path, name: str, cure: str) -> Finding:
+    free = machine.free(folder)
+    if free is None:
+        return Finding("disk", "warning", f"nothing can be written to the {name}", cure)
+    text = f"{gigabytes(free)} free in the {name}"
+    if free < DISK_BYTES:
+        needed = f"a build of the published size writes {gigabytes(DISK_BYTES)}"
+        return Finding("disk", "warning", f"{text}; {needed}", cure)
+    return Finding("disk", "ok", text)
 
 
-def build_findings(machine: Machine, *, folder: Path | None = None) -> list[Finding]:
+def build_findings(machine: Machine, folder: Path = Path()) -> list[Finding]:
     """Return what stands against building a plan here, for a command to say before it begins.
 
     Args:
         machine: to look at.
-        folder: where the plan will be written; by default the current folder.
+        folder: where the plan will be written.
     """
-    found = [memory_finding(machine, PLAN_BYTES, "a TensorRT build")]
-    free = machine.free(folder or Path())
-    if free is not None and free < DISK_BYTES:
-        text = f"{folder or Path()} has {gigabytes(free)} free, a build of the published size writes "
-        found.append(Finding("disk", "warning", f"{text}{gigabytes(DISK_BYTES)}", "free some space"))
-    return [finding for finding in found if finding.status in {"warning", "problem"}]
+    memory_and_disk = [
+        memory_finding(machine, PLAN_BYTES, "a TensorRT build"),
+        _disk_finding(machine, folder, f"folder {folder}", "free some space, or write elsewhere"),
+    ]
+    return [finding for finding in memory_and_disk if finding.status == "warning"]
