@@ -23,7 +23,9 @@ EXPORT = {
 }
 XEON = "processor\t: 0\nmodel name\t: Intel(R) Xeon(R)\nflags\t\t: fpu avx2 avx512f avx512_vnni\n"
 CORTEX = "processor\t: 0\nFeatures\t: fp asimd asimdhp asimddp\n"
-SUPPLIES = "< POWER_MODEL ID=0 NAME=15W >\n< POWER_MODEL ID=1 NAME=25W >\n< POWER_MODEL ID=2 NAME=MAXN_SUPER >\n"
+MODES = "".join(
+    f"< POWER_MODEL ID={number} NAME={name} >\n" for number, name in enumerate(("15W", "25W", "MAXN_SUPER", "MAXN"))
+)
 
 
 def make_machine(folder: Path, *, cpuinfo: str = XEON, gib: float = 32, free_disk: int | None = 50 * GIB) -> Machine:
@@ -125,7 +127,7 @@ def make_orin(folder: Path, *, revision: str = "4.3", mode: str = "MAXN_SUPER", 
         "nvidia,p3768-0000+p3767-0005-super\0nvidia,p3767-0005\0nvidia,tegra234\0",
     )
     put(folder, "proc/device-tree/model", "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super\0")
-    put(folder, "etc/nvpmodel.conf", SUPPLIES)
+    put(folder, "etc/nvpmodel.conf", MODES)
     put(folder, "sys/class/devfreq/17000000.gpu/min_freq", "306000000\n")
     put(folder, "sys/class/devfreq/17000000.gpu/max_freq", f"{highest}\n")
     install(machine, {"tensorrt": "10.3.0", "pycuda": "2024.1", "onnxruntime": "1.31.0"})

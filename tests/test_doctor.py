@@ -89,6 +89,13 @@ def test_memory_and_swap(tmp_path, gib, swap_gib, expected, cure):
     assert (advice or "").startswith(cure or "")
 
 
+def test_a_control_group_without_a_limit_allows_all(tmp_path):
+    machine = make_machine(tmp_path)
+    put(tmp_path, "proc/self/cgroup", "4:memory:/\n")
+    put(tmp_path, "sys/fs/cgroup/memory/memory.limit_in_bytes", str((1 << 63) - 4096))
+    assert "allowed" not in of(examine(machine), "memory")[0][0][1]
+
+
 def test_findings_before_a_build_name_only_what_is_wrong(tmp_path):
     assert build_findings(make_machine(tmp_path / "good"), tmp_path) == []
     found = build_findings(make_machine(tmp_path / "small", gib=1, free_disk=1000), tmp_path)

@@ -127,6 +127,19 @@ def test_tensorrt_whose_libraries_were_never_fetched(tmp_path):
     assert status(diagnosis, "CUDA memory") == ["problem"]
 
 
+def test_tensorrt_that_is_not_whole_is_judged_once(tmp_path):
+    machine = make_machine(tmp_path)
+    install_tensorrt(machine, "11.4.0.106", whole=False)
+    assert status(examine(machine), "TensorRT") == ["problem"]
+
+
+def test_a_gpu_that_tensorrt_left_behind(tmp_path):
+    machine = with_gpu(make_machine(tmp_path), "Tesla V100-SXM2-16GB", "580.65.06", "7.0", 16160)
+    install_tensorrt(machine, "10.16.1.11", cuda=12)
+    texts, _ = of(examine(machine), "TensorRT")
+    assert texts[1] == ("problem", "TensorRT 10.16.1 needs compute capability 7.5 or more, this GPU has 7.0")
+
+
 def test_libraries_are_found_where_the_linker_looks(tmp_path):
     machine = with_gpu(make_machine(tmp_path), "NVIDIA L4", "580.65.06", "8.9", 23034)
     install_tensorrt(machine, "11.4.0.106", whole=False)
@@ -218,6 +231,7 @@ def test_an_old_nvidia_smi_that_knows_no_compute_capability(tmp_path):
 def test_hidden_gpus(tmp_path):
     machine = with_gpu(make_machine(tmp_path), "NVIDIA L4", "580.65.06", "8.9", 23034)
     install_tensorrt(machine, "11.4.0.106")
+    install(machine, {"cuda-python": "13.4.4"})
     diagnosis = examine(replace(machine, environ={"CUDA_VISIBLE_DEVICES": ""}))
     assert of(diagnosis, "GPU")[1][-1] == "unset CUDA_VISIBLE_DEVICES"
     assert able(diagnosis.engines) == []

@@ -91,7 +91,7 @@ def examine(machine: Machine) -> Diagnosis:
         findings=(*_machine_findings(around), *packages),
         builds=(
             _ability("onnx", export),
-            _ability("tensorrt plan", [*export, *tensorrt, *tensorrt_device]),
+            _ability("tensorrt plan", [*export, *tensorrt, *tensorrt_device, *access]),
             _ability("tensorrt-rtx plan", [*export, *rtx]),
         ),
         engines=tuple(_ability(name, findings) for name, findings in engines.items()),
