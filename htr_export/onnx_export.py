@@ -93,7 +93,8 @@ def _lower(
     model: Model, path: Path, options: OnnxOptions, lines: Sequence[Line], on_step: Callable[[str], None]
 ) -> list[Check]:
     """Replace a checked float32 graph by its FP16 form, and check that too."""
-    from htr_export.precision.fp16 import lower_to_fp16
+    from htr_export.precision.lowering import lower
+    from htr_export.precision.plan import PrecisionPlan
     from htr_export.precision.ranges import measure_ranges
 
     ranges = None
@@ -101,7 +102,7 @@ def _lower(
         on_step(f"measuring the range of every node on {len(lines)} lines")
         ranges = measure_ranges(path, lines, model.preprocessing, options.batch or 1)
     on_step("lowering the precision")
-    report = lower_to_fp16(path, path, ranges)
+    report = lower(path, path, PrecisionPlan("fp16"), ranges=ranges)
     return [*report.checks(), *check_lowered(path, model, options.batch, options.width)]
 
 

@@ -11,10 +11,12 @@ from htr_engines.errors import DataError
 from htr_engines.lines import read_lines
 from htr_engines.preprocess import Preprocessing
 from htr_export.precision.casting import LARGEST
-from htr_export.precision.fp16 import lower_to_fp16
+from htr_export.precision.lowering import lower
 from htr_export.precision.modules import module_of
+from htr_export.precision.plan import PrecisionPlan
 from htr_export.precision.ranges import measure_ranges
 
+FP16 = PrecisionPlan("fp16")
 SPEC = Preprocessing(width=128)
 FLOAT, FLOAT16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
@@ -33,7 +35,7 @@ def ranges(onnx_file, lines_dir):
 
 def test_the_graph_is_half_inside_and_float_at_both_ends(onnx_file, tmp_path):
     target = tmp_path / "model.fp16.onnx"
-    report = lower_to_fp16(onnx_file, target)
+    report = lower(onnx_file, target, FP16)
     model, types = node_types(target)
     onnx.checker.check_model(model, full_check=True)
     for value in (*model.graph.input, *model.graph.output):
@@ -54,7 +56,7 @@ def test_the_graph_is_half_inside_and_float_at_both_ends(onnx_file, tmp_path):
 
 def test_logits_stay_close(onnx_file, tmp_path):
     target = tmp_path / "model.fp16.onnx"
-    lower_to_fp16(onnx_file, target)
+    lower(onnx_file, target, FP16)
     image_N1HW = np.random.default_rng(0).random((3, 1, 64, 128), dtype=np.float32)
     with open_engine(onnx_file) as reference, open_engine(target) as lowered:
         assert lowered.info.metadata["precision"] == "fp16"
@@ -74,7 +76,7 @@ def test_what_comes_near_the_limit_stays_float_and_is_named_by_its_module(onnx_f
     model = onnx.load(str(onnx_file))
     node = next(node for node in model.graph.node if module_of(node) == "blocks.1.ffn1.lin1")
     target = tmp_path / "model.fp16.onnx"
-    report = lower_to_fp16(onnx_file, target, {**ranges, node.name: 60_000.0})
+    report = lower(onnx_file, target, FP16, ranges={**ranges, node.name: 60_000.0})
     assert report.out_of_range == {"blocks.1.ffn1.lin1": 60_000.0}
     assert any("blocks.1.ffn1.lin1 stays in float32: |x| up to 6e+04" in check.what for check in report.checks())
     _, types = node_types(target)
@@ -91,7 +93,7 @@ def test_weights_beyond_half_precision_are_kept_and_named(onnx_file, tmp_path):
     tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
     source, target = tmp_path / "large.onnx", tmp_path / "large.fp16.onnx"
     onnx.save(model, str(source))
-    report = lower_to_fp16(source, target)
+    report = lower(source, target, FP16)
     assert report.overflowing_weights == ("head.bias",)
     kept = {tensor.name: tensor for tensor in onnx.load(str(target)).graph.initializer}["head.bias"]
     assert onnx.numpy_helper.to_array(kept)[3] == 2 * LARGEST

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -61,11 +61,12 @@ def set_float_types(model: ModelProto, types: Mapping[str, int]) -> None:
     _drop_unread_constants(model)
 
 
-def rounded_to_half(values: NDArray[np.float32]) -> NDArray[np.float16]:
-    """Round to half precision, but nothing to 0 or beyond its largest value."""
-    small = (values != 0) & (np.abs(values) < SMALLEST)
-    kept = np.where(small, np.copysign(np.float32(SMALLEST), values), np.clip(values, -LARGEST, LARGEST))
-    return kept.astype(np.float16)
+def rounded(values: NDArray[np.float32], wanted: int) -> NDArray[Any]:
+    """Round to a float type. In half precision nothing becomes 0 that was not, and nothing infinite."""
+    if wanted == TensorProto.FLOAT16:
+        small = (values != 0) & (np.abs(values) < SMALLEST)
+        values = np.where(small, np.copysign(np.float32(SMALLEST), values), np.clip(values, -LARGEST, LARGEST))
+    return values.astype(onnx.helper.tensor_dtype_to_np_dtype(wanted))
 
 
 def _float_tensors(model: ModelProto) -> set[str]:
@@ -88,13 +89,8 @@ def _stored(model: ModelProto, tensor: TensorProto, wanted: int, converted: dict
     if wanted == TensorProto.FLOAT:
         return tensor.name
     if (tensor.name, wanted) not in converted:
-        values = onnx.numpy_helper.to_array(tensor)
         name = f"{tensor.name}_{SUFFIXES[wanted]}"
-        if wanted == TensorProto.FLOAT16:
-            stored = onnx.numpy_helper.from_array(rounded_to_half(values), name)
-        else:
-            bfloat16 = onnx.helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16)
-            stored = onnx.numpy_helper.from_array(values.astype(bfloat16), name)
+        stored = onnx.numpy_helper.from_array(rounded(onnx.numpy_helper.to_array(tensor), wanted), name)
         model.graph.initializer.append(stored)
         converted[tensor.name, wanted] = name
     return converted[tensor.name, wanted]

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from htr_engines.errors import ExportError
 from htr_engines.files import atomic_path
 from htr_export.onnx_checks import Check
-from htr_export.precision.casting import LARGEST, SMALLEST, set_float_types
+from htr_export.precision.casting import LARGEST, set_float_types
+from htr_export.precision.int8 import insert_int8, quantisable
+from htr_export.precision.islands import HEADROOM, find_islands
 from htr_export.precision.modules import module_of
-from htr_export.precision.plan import PrecisionPlan, PrecisionPlanError
+from htr_export.precision.plan import MIXED, PrecisionPlan, PrecisionPlanError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from onnx import GraphProto, ModelProto, NodeProto
+    from onnx import ModelProto
 
-HEADROOM = 4.0  # lines that nobody has seen may bring about larger values than those that were measured
-# Sums of squares and of exponentials: small in cost, large in range.
-FP32_OPERATORS = ("LayerNormalization", "InstanceNormalization", "GroupNormalization", "Softmax")
+BF16_OPSET = 22  # from here on convolutions know bfloat16
+HALF_INT8_OPSET = 19  # from here on QuantizeLinear knows half precision and bfloat16
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,16 @@ class LoweringReport:
     overflowing_weights: tuple[str, ...]  # tensors that hold values beyond half precision; their nodes stay float32
     underflowing_values: int  # weights that are not 0 but too small for half precision; they become its smallest
     ranges_measured: bool
+    dead: tuple[str, ...] = ()  # modules that int8 leaves as they are, since they read nothing but zeros
 
     def checks(self) -> list[Check]:
         """Return the account as check lines."""
-        counted = ", ".join(f"{count} nodes in {precision}" for precision, count in self.nodes.items())
-        said = [f"{counted}; {self.fp32_nodes} of a lower plan stay in float32: norms, Softmax and LayerScale"]
+        said = [", ".join(f"{count} nodes in {precision}" for precision, count in sorted(self.nodes.items()))]
+        if self.fp32_nodes:
+            said.append(f"{self.fp32_nodes} nodes stay in float32 for their range: norms, Softmax and LayerScale")
         if "fp16" in self.nodes:
             said += self._range_lines()
+        said += [f"{module} is not quantised: on these lines it handles nothing but zeros" for module in self.dead]
         return [Check(passed=True, what=what) for what in said]
 
     def _range_lines(self) -> list[str]:
@@ -68,8 +71,7 @@ def lower(
 ) -> LoweringReport:
     """Write the form of a float32 graph that computes each module in its precision.
 
-    Norms, Softmax and LayerScale stay in float32. LayerScale, since its factors begin at 1e-5, which half precision
-    holds as a subnormal only.
+    Norms, Softmax and LayerScale stay in float32. Of ``int8`` modules the convolutions and linear layers are quantised.
 
     Args:
         source: an ONNX file in float32, exported by this package.
@@ -77,7 +79,8 @@ def lower(
         plan: the precision of each module.
         ranges: the largest |x| of each node on real lines, by node name: of ``fp16``, what comes near the limit of
             half precision stays in float32.
-        calibration: the largest |x| to be told apart, by tensor name: needed for ``int8``.
+        calibration: the largest |x| that int8 should tell apart, by tensor name, as
+            :func:`htr_export.precision.calibration.calibrate` returns it. Needed for ``int8``.
 
     Raises:
         ExportError: if the graph is lowered already, or its opset does not know a precision of the plan.
@@ -89,30 +92,41 @@ def lower(
     _check_is_float32(model, source)
     modules = {node.name: module_of(node) for node in model.graph.node}
     plan.check_fits(modules.values())
+    check_opset(plan, max(entry.version for entry in model.opset_import if not entry.domain))
     if "int8" in plan.precisions and calibration is None:
-        raise PrecisionPlanError("int8 needs to see real lines to choose its steps; give a calibration")
+        raise PrecisionPlanError("int8 needs real lines to choose its steps by; give --lines")
     planned = {name: plan.precision_of(module) for name, module in modules.items()}
     floats = {name: plan.float_precision if precision == "int8" else precision for name, precision in planned.items()}
-    half = {name for name, precision in floats.items() if precision == "fp16"}
-    weights = _float_weights(model.graph, half)
-    too_large = tuple(name for name, value in weights.items() if np.abs(value).max(initial=0.0) > LARGEST)
-    underflowing = sum(int(((value != 0) & (np.abs(value) < SMALLEST)).sum()) for value in weights.values())
-    loud = {name: peak for name, peak in (ranges or {}).items() if peak > LARGEST / HEADROOM and name in half}
-    kept = _kept_nodes(model.graph, set(loud), set(too_large))
+    islands = find_islands(model.graph, {name for name, used in floats.items() if used == "fp16"}, ranges or {})
+    used = {name: "fp32" if name in islands.nodes else precision for name, precision in floats.items()}
     element = {"fp32": onnx.TensorProto.FLOAT, "fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}
-    types = {name: element["fp32" if name in kept else precision] for name, precision in floats.items()}
-    set_float_types(model, types)
-    for entry in model.metadata_props:
-        if entry.key == "precision":
-            entry.value = plan.name
+    types = {name: element[precision] for name, precision in used.items()}
+    wanted = [node.name for node in quantisable(model.graph) if planned[node.name] == "int8"]
+    int8 = insert_int8(model.graph, wanted, calibration or {}, types)
+    set_float_types(model, {**types, **{name: types[served] for name, served in int8.served.items()}})
+    _set_metadata(model, plan)
     with atomic_path(target) as temporary:
         onnx.save(model, str(temporary))
-    islands = sum(name in kept and precision != "fp32" for name, precision in floats.items())
-    used = Counter("fp32" if name in kept else precision for name, precision in floats.items())
-    out_of_range: dict[str, float] = {}
-    for name, peak in loud.items():
-        out_of_range[modules[name]] = max(peak, out_of_range.get(modules[name], 0.0))
-    return LoweringReport(dict(used), islands, out_of_range, too_large, underflowing, ranges is not None)
+    return LoweringReport(
+        nodes=Counter({**used, **dict.fromkeys(int8.nodes, "int8")}.values()),
+        fp32_nodes=sum(floats[name] != "fp32" for name in islands.nodes),
+        out_of_range={modules[name]: peak for name, peak in sorted(islands.loud.items(), key=lambda item: item[1])},
+        overflowing_weights=islands.too_large,
+        underflowing_values=islands.underflowing,
+        ranges_measured=ranges is not None,
+        dead=int8.dead,
+    )
+
+
+def check_opset(plan: PrecisionPlan, opset: int) -> None:
+    """Check that an opset knows the precisions of a plan.
+
+    Raises:
+        ExportError: if it does not; its message says from which opset on.
+    """
+    needed = BF16_OPSET if "bf16" in plan.precisions else HALF_INT8_OPSET if plan.name == MIXED else 0
+    if opset < needed:
+        raise ExportError(f"opset {opset} does not know this precision; give --opset {needed} or a later one")
 
 
 def _check_is_float32(model: ModelProto, source: Path) -> None:
@@ -121,26 +135,11 @@ def _check_is_float32(model: ModelProto, source: Path) -> None:
         raise ExportError(f"{source} is {precision} already; give the float32 graph")
 
 
-def _float_weights(graph: GraphProto, nodes: set[str]) -> dict[str, np.ndarray]:
-    """Return the float32 constants that the given nodes read."""
-    import onnx
-
-    read = {name for node in graph.node if node.name in nodes for name in node.input}
-    return {
-        tensor.name: onnx.numpy_helper.to_array(tensor)
-        for tensor in graph.initializer
-        if tensor.name in read and tensor.data_type == onnx.TensorProto.FLOAT
-    }
-
-
-def _kept_nodes(graph: GraphProto, loud: set[str], too_large: set[str]) -> set[str]:
-    """Return the nodes that stay in float32 whatever the plan says."""
-    # What a loud node hands over would overflow in its reader too.
-    loud_values = {name for node in graph.node if node.name in loud for name in node.output}
-
-    def stays(node: NodeProto) -> bool:
-        read = set(node.input)
-        fixed = node.op_type in FP32_OPERATORS or ".ls_" in module_of(node)
-        return fixed or node.name in loud or bool(read & too_large) or bool(read & loud_values)
-
-    return {node.name for node in graph.node if stays(node)}
+def _set_metadata(model: ModelProto, plan: PrecisionPlan) -> None:
+    """Let the graph tell its precision; of a mixed one also which module has which."""
+    for entry in model.metadata_props:
+        if entry.key == "precision":
+            entry.value = plan.name
+    if plan.name == MIXED:
+        told = json.dumps({"default": plan.default, "modules": dict(plan.modules)})
+        model.metadata_props.add(key="precision_plan", value=told)

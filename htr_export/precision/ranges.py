@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from htr_engines.errors import DataError, ImageError
-from htr_engines.preprocess import fit_line, load_pages
+from htr_export.precision.images import fitted_batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,7 +32,7 @@ def measure_ranges(
         model: an ONNX file in float32.
         lines: what to run it on; lines whose image cannot be read are left out.
         spec: how the network wants its lines.
-        batch: the graph's fixed batch size; each line fills it.
+        batch: lines per run, the graph's own number where it is fixed.
 
     Returns:
         The largest |x| of each node, by node name; infinite where a value was not finite.
@@ -50,20 +49,11 @@ def measure_ranges(
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     largest = dict.fromkeys(outputs.values(), 0.0)
-    count = 0
-    for line in lines:
-        try:
-            page_HW = load_pages(line.image, spec.alpha)[0]
-        except ImageError:
-            continue
-        image_N1HW = np.repeat(fit_line(page_HW, spec)[None], batch, axis=0)
+    for image_N1HW in fitted_batches(lines, spec, batch):
         values = session.run(list(outputs), {"image": image_N1HW})
         for node, value in zip(outputs.values(), values, strict=True):
             peak = float(np.abs(value).max(initial=0.0))
             largest[node] = max(largest[node], peak) if np.isfinite(peak) else np.inf
-        count += 1
-    if not count:
-        raise DataError("none of the lines could be read, so no range was measured; give other --lines")
     return largest
 
 
