@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 # The largest absolute difference in the logits, whose standard deviation is about 4, that rounding alone
 # explains: kernels are chosen by batch size, and each sums in its own order. int8: a value at the edge of a
-# quantisation step may fall to either side of it.
-TOLERANCES = {"fp32": 5e-3, "tf32": 3e-2, "fp16": 1e-1, "bf16": 5e-1, "int8": 5e-1}
+# quantisation step may fall to either side of it; mixed graphs may hold int8.
+TOLERANCES = {"fp32": 5e-3, "tf32": 3e-2, "fp16": 1e-1, "bf16": 5e-1, "int8": 5e-1, "mixed": 5e-1}
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,9 @@ class BatchConsistency:
     order: float | None  # between a batch and the same lines in reverse
     single: float | None  # between a batch and its lines one at a time
 
-    @property
-    def passed(self) -> bool:
-        """Whether all three are within the tolerance."""
-        distances = (self.equal_rows, self.order, self.single)
-        return all(value is not None and value <= self.tolerance for value in distances)
-
 
 def tolerance_of(precision: str, device: str) -> float:
-    """Return the tolerance for a precision such as ``fp16``; an unknown or mixed one gets that of fp16.
+    """Return the tolerance for a precision such as ``fp16``; an unknown one gets that of fp16.
 
     On CUDA fp32 counts as TF32, in which convolutions are computed there by default.
     """
