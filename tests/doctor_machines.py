@@ -16,7 +16,6 @@ EXPORT = {
     "torch": "2.13.0",
     "onnx": "1.23.2",
     "onnxscript": "0.7.2",
-    "onnxconverter-common": "1.16.0",
     "safetensors": "0.8.0",
     "rapidfuzz": "3.14.6",
     "jinja2": "3.1.6",

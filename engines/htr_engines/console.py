@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 # The extra of the wheel that brings each package that the base install lacks.
-EXPORT = ("torch", "onnx", "onnx_ir", "onnxscript", "onnxconverter_common", "safetensors", "rapidfuzz", "jinja2")
+EXPORT = ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "rapidfuzz", "jinja2")
 EXTRAS = {
     **dict.fromkeys(EXPORT, "export"),
     **dict.fromkeys(("fontTools", "tomli", "tensorboard"), "train"),
