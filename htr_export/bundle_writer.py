@@ -1,95 +1,113 @@
-"""Putting models, characters, proof and golden vectors into one folder that a device can trust."""
+"""Putting models, characters, proof and golden vectors into one folder that devices can trust."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
-
 from htr_engines.bundle import FORMAT, MANIFEST, NOT_VALIDATED, SCHEMA_VERSION
-from htr_engines.ctc import decode_greedy
-from htr_engines.engine import ENGINES, TensorInfo, infer_lines, open_engine
-from htr_engines.errors import BundleError, ParityError
+from htr_engines.engine import ONNX_ENGINES, TensorInfo, open_engine
+from htr_engines.environment import hardware_of
+from htr_engines.errors import BundleError, DataError, ParityError
 from htr_engines.files import atomic_folder, sha256_of
-from htr_engines.preprocess import Preprocessing, fit_line, load_pages
+from htr_engines.plan import content_misfit, gpus_of, read_sidecar, sidecar_path
+from htr_export.golden import sample_lines, write_golden
 from htr_export.model import PROVENANCE, parse_metadata
 from htr_export.validation.report import load_report
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
-    from htr_engines.engine import Engine
-
-SAMPLE_TEXTS = ("The quick brown fox", "0123456789", "Handwriting")
+LATENCY_KIND = "htr-bench latency"
 
 
-@dataclass(frozen=True)
-class _Validation:
-    """The verdict that a report gives on one of the models, and its sample lines."""
-
-    verdict: dict[str, Any]
-    samples: tuple[Path, ...]
-
-
-def write_bundle(models: Sequence[Path], target: Path, report: Path | None = None) -> dict[str, Any]:
+def write_bundle(
+    models: Sequence[Path], target: Path, reports: Sequence[Path] = (), latencies: Sequence[Path] = ()
+) -> dict[str, Any]:
     """Write a bundle, atomically.
 
     Args:
-        models: ONNX files of one network, the preferred one first.
+        models: ONNX files and plans of one network.
         target: the folder to write; an older bundle there is replaced.
-        report: the report of ``htr-export validate`` on one of the models.
+        reports: of ``htr-export validate``, each on one of the models. A model without one is bundled as unproven.
+        latencies: JSON files of ``htr-bench latency``; their figures help to choose among the models.
 
     Returns:
         The manifest.
 
     Raises:
-        BundleError: if the models or the report do not belong together, or ``target`` is something else.
-        ParityError: if the report says that the model failed.
+        BundleError: if the models or the reports do not belong together, or ``target`` is something else.
+        ParityError: if a report says that its model failed.
     """
     names = [path.name for path in models]
     if len(set(names)) != len(names):
         raise BundleError(f"two models share a file name ({', '.join(names)}); rename one")
     if target.exists() and not (target / MANIFEST).is_file():
         raise BundleError(f"{target} exists and is no bundle; give another name")
-    validation = _read_validation(report, models) if report else None
+    digests = {sha256_of(path): path.name for path in models if path.is_file()}
+    verdicts = _verdicts(reports, digests)
+    figures = _figures(latencies, digests)
     with atomic_folder(target) as folder:
         entries = [_add_model(path, folder) for path in models]
-        first = entries[0]["metadata"]
-        if any(_identity(entry["metadata"]) != _identity(first) for entry in entries):
+        metadata = entries[0]["metadata"]
+        if any(_identity(entry["metadata"]) != _identity(metadata) for entry in entries):
             raise BundleError("the models have different characters or networks; bundle one network at a time")
-        golden = _write_golden(folder, models, Preprocessing.from_dict(json.loads(first["preprocessing"])), validation)
-        manifest = _manifest(folder, first, entries, golden, validation)
+        for entry in entries:
+            entry["validation"] = verdicts.get(entry["file"], {"verdict": NOT_VALIDATED, "passed": False})
+            entry["latency"] = figures.get(entry["file"], {})
+        golden = write_golden(folder, entries, sample_lines(reports))
+        manifest = _manifest(folder, metadata, entries, golden)
         text = json.dumps(manifest, ensure_ascii=False, indent=1)
         (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
     return manifest
 
 
-def _identity(metadata: dict[str, str]) -> list[str | None]:
+def _identity(metadata: Mapping[str, str]) -> list[str | None]:
     return [metadata.get(key) for key in ("charset", "network", "preprocessing", "source_sha256")]
 
 
 def _add_model(source: Path, folder: Path) -> dict[str, Any]:
-    if source.suffix.lower() != ".onnx":
-        raise BundleError(f"{source} is no .onnx file; export the model first")
+    """Copy a model and return its entry, with the metadata that the manifest holds only once."""
+    add = {".onnx": _add_onnx, ".plan": _add_plan}.get(source.suffix.lower())
+    if add is None:
+        raise BundleError(f"{source} is no .onnx file and no .plan; export the model first")
+    if not source.is_file():
+        raise BundleError(f"{source} does not exist; give a model file")
+    entry = add(source, folder)
+    charset, _ = parse_metadata(entry["metadata"], str(source))
+    charset.check_fits(int(entry["output"]["shape"][2]))
+    shutil.copyfile(source, folder / source.name)
+    return {"file": source.name, **entry}
+
+
+def _add_onnx(source: Path, _folder: Path) -> dict[str, Any]:
     with open_engine(source) as engine:
         info = engine.info
-    charset, _ = parse_metadata(info.metadata, str(source))
-    charset.check_fits(int(info.output.shape[2]))
-    shutil.copyfile(source, folder / source.name)
     return {
-        "file": source.name,
-        "engines": list(ENGINES),
-        "precision": info.metadata["precision"],
+        "engines": list(ONNX_ENGINES),
+        "precision": info.metadata.get("precision", "fp32"),
         "input": _tensor(info.input),
         "output": _tensor(info.output),
         "metadata": info.metadata,
+    }
+
+
+def _add_plan(source: Path, folder: Path) -> dict[str, Any]:
+    """Plans need not run here: what they are is told by their sidecars, which come along."""
+    sidecar = read_sidecar(source)
+    if reason := content_misfit(sidecar, source):
+        raise BundleError(f"{source} is not what was built: {reason}; copy both again, or run: {sidecar.command}")
+    shutil.copyfile(sidecar_path(source), folder / sidecar_path(source).name)
+    return {
+        "engines": [sidecar.runtime],
+        "precision": sidecar.precision,
+        "gpus": gpus_of(sidecar),
+        "runtime_version": sidecar.runtime_version,
+        "input": _tensor(sidecar.input),
+        "output": _tensor(sidecar.output),
+        "metadata": sidecar.metadata,
     }
 
 
@@ -97,18 +115,29 @@ def _tensor(info: TensorInfo) -> dict[str, Any]:
     return {"name": info.name, "dtype": {"float": "float32"}.get(info.dtype, info.dtype), "shape": list(info.shape)}
 
 
-def _read_validation(report: Path, models: Sequence[Path]) -> _Validation:
-    document = load_report(report)
-    if not document["passed"]:
-        raise ParityError(f"{report} says: {document['verdict']}; a model that failed is not bundled as validated")
-    candidate = document["inputs"]["candidate"]
-    if candidate["sha256"] not in {sha256_of(path) for path in models}:
-        raise BundleError(
-            f"{report} is about another file (SHA-256 {candidate['sha256'][:12]}...); validate the model again"
-        )
-    result = document["result"]
+def _verdicts(reports: Sequence[Path], digests: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return the verdicts of the reports by the file name of the model that each is about."""
+    verdicts: dict[str, dict[str, Any]] = {}
+    for report in reports:
+        document = load_report(report)
+        if not document["passed"]:
+            raise ParityError(f"{report} says: {document['verdict']}; a model that failed is not bundled as validated")
+        candidate = document["inputs"]["candidate"]
+        name = digests.get(candidate["sha256"])
+        if name is None:
+            raise BundleError(
+                f"{report} is about another file (SHA-256 {candidate['sha256'][:12]}...); validate the model again"
+            )
+        if name in verdicts:
+            raise BundleError(f"two of the reports are about {name}; give one for each model")
+        verdicts[name] = _verdict(document)
+    return verdicts
+
+
+def _verdict(document: dict[str, Any]) -> dict[str, Any]:
+    result, candidate = document["result"], document["inputs"]["candidate"]
     kept = ("mode", "lines", "changed", "reference_rates", "candidate_rates", "cer_increase", "wer_increase")
-    verdict = {
+    return {
         "verdict": document["verdict"],
         "passed": True,
         "file": candidate["file"],
@@ -118,53 +147,34 @@ def _read_validation(report: Path, models: Sequence[Path]) -> _Validation:
         "max_cer_increase": result["options"]["max_cer_increase"],
         **{name: result[name] for name in kept},
     }
-    samples = tuple(report / sample["file"] for sample in document["samples"])
-    return _Validation(verdict, tuple(path for path in samples if path.is_file()))
 
 
-def _write_golden(
-    folder: Path, models: Sequence[Path], spec: Preprocessing, validation: _Validation | None
-) -> list[dict[str, Any]]:
-    """Write a few lines with the tensor, the logits and the text that reading them gives."""
-    (folder / "golden").mkdir()
-    if validation and validation.samples:
-        lines = [load_pages(path)[0] for path in validation.samples]
-    else:
-        lines = [_drawn_line(text) for text in SAMPLE_TEXTS]
-    with open_engine(models[0]) as engine:
-        return [_write_golden_line(folder, number, grey_HW, spec, engine) for number, grey_HW in enumerate(lines)]
+def _figures(latencies: Sequence[Path], digests: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return the median latencies of one line by file name and engine."""
+    figures: dict[str, dict[str, Any]] = {}
+    for path in latencies:
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            if document["kind"] != LATENCY_KIND:
+                raise KeyError("kind")  # noqa: TRY301 - treated as a file that is damaged
+            hardware = hardware_of(document["environment"])
+            for one in document["targets"]:
+                if one["sha256"] in digests and (seconds := _median(one["measurements"])) is not None:
+                    figure = {"seconds": seconds, "hardware": hardware}
+                    figures.setdefault(digests[one["sha256"]], {})[one["engine"]["engine"]] = figure
+        except (KeyError, TypeError, ValueError):
+            raise DataError(f"{path} is no report of htr-bench latency; make it with its option --json") from None
+    return figures
 
 
-def _write_golden_line(
-    folder: Path, number: int, grey_HW: NDArray[np.uint8], spec: Preprocessing, engine: Engine
-) -> dict[str, Any]:
-    charset, _ = parse_metadata(engine.info.metadata, "the model")
-    image_1HW = fit_line(grey_HW, spec)
-    logits_1TC = infer_lines(engine, image_1HW[None])
-    names = {
-        "image": f"golden/line-{number}.png",
-        "tensor": f"golden/line-{number}.image.npy",
-        "logits": f"golden/line-{number}.logits.npy",
-    }
-    Image.fromarray(grey_HW).save(folder / names["image"])
-    np.save(folder / names["tensor"], image_1HW)
-    np.save(folder / names["logits"], logits_1TC[0])
-    return {**names, "text": decode_greedy(logits_1TC, charset)[0].text}
-
-
-def _drawn_line(text: str) -> NDArray[np.uint8]:
-    font = ImageFont.load_default(40)
-    image = Image.new("L", (int(font.getlength(text)) + 20, 64), 255)
-    ImageDraw.Draw(image).text((10, 8), text, fill=0, font=font)
-    return np.asarray(image)
+def _median(measurements: Sequence[dict[str, Any]]) -> float | None:
+    """Return the median of the engine alone for one line, if that was measured and is stable."""
+    found = [one for one in measurements if (one["batch"], one["scope"], one["stable"]) == (1, "engine", True)]
+    return float(found[0]["timing"]["percentiles"]["p50"]) if found else None
 
 
 def _manifest(
-    folder: Path,
-    metadata: dict[str, str],
-    entries: list[dict[str, Any]],
-    golden: list[dict[str, Any]],
-    validation: _Validation | None,
+    folder: Path, metadata: Mapping[str, str], entries: list[dict[str, Any]], golden: list[dict[str, Any]]
 ) -> dict[str, Any]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
@@ -178,7 +188,6 @@ def _manifest(
         "models": [{key: value for key, value in entry.items() if key != "metadata"} for entry in entries],
         "golden": golden,
         "provenance": {name: metadata[name] for name in PROVENANCE if name in metadata},
-        "validation": validation.verdict if validation else {"verdict": NOT_VALIDATED, "passed": False},
         "files": {
             path.relative_to(folder).as_posix(): {"sha256": sha256_of(path), "bytes": path.stat().st_size}
             for path in files

@@ -172,19 +172,24 @@ main.add_command(doctor_command)
 
 
 @main.command()
-@click.argument("models", type=FILE, nargs=-1, required=True, metavar="MODEL.onnx...")
+@click.argument("models", type=FILE, nargs=-1, required=True, metavar="MODEL.(onnx|plan)...")
 @click.option("-o", "--output", type=FILE, required=True, help="The folder to write, NAME.htr.")
-@click.option("--report", type=FILE, help="Report folder of 'htr-export validate' on one of the models.")
-def bundle(models: tuple[Path, ...], output: Path, report: Path | None) -> None:
-    """Put models, characters, proof and golden vectors into one folder for the device."""
+@click.option("--report", "reports", type=FILE, multiple=True, help="Folder of 'htr-export validate' on a model.")
+@click.option("--latency", "latencies", type=FILE, multiple=True, help="JSON of 'htr-bench latency' on the models.")
+def bundle(models: tuple[Path, ...], output: Path, reports: tuple[Path, ...], latencies: tuple[Path, ...]) -> None:
+    """Put models, characters, proof and golden vectors into one folder for devices.
+
+    The MODELs are one network in several forms: ONNX files, and plans for several GPUs. htr-read takes the fastest
+    that fits; one without a --report of its own is unproven and taken only where no proven one fits.
+    """
     with stderr_console().status("bundling"):
         from htr_export.bundle_writer import write_bundle
 
-        manifest = write_bundle(models, output, report)
+        manifest = write_bundle(models, output, reports, latencies)
     total = sum(file["bytes"] for file in manifest["files"].values())
-    click.echo(
-        f"wrote  {output} ({len(manifest['files'])} files, {megabytes(total)}): {manifest['validation']['verdict']}"
-    )
+    click.echo(f"wrote  {output} ({len(manifest['files'])} files, {megabytes(total)})")
+    for model in manifest["models"]:
+        click.echo(f"model  {model['file']} ({model['precision']}): {model['validation']['verdict']}")
     click.echo(f"next   htr-read --self-test {output}")
 
 

@@ -113,7 +113,12 @@ def _bundle(path: Path) -> dict[str, Any]:
     from htr_engines.bundle import open_bundle
 
     bundle = open_bundle(path)
-    return {"files_intact": not bundle.changed_files(), **bundle.manifest}
+    manifest = dict(bundle.manifest)
+    return {
+        "bundle_schema_version": manifest.pop("schema_version"),
+        "files_intact": not bundle.changed_files(),
+        **manifest,
+    }
 
 
 def _readable(metadata: dict[str, str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from htr_engines.bundle import MANIFEST
+from htr_engines.bundle import MANIFEST, SCHEMA_VERSION
 from htr_engines.errors import ParityError
 from htr_engines.files import sha256_of, write_text
 from htr_engines.lines import read_lines
@@ -199,9 +199,9 @@ def _bundle(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
     model, report = request.model, request.work / "report"
     done, seconds = memory.run(
         "bundle",
-        [sha256_of(model), sha256_of(report / "report.json")],
+        [SCHEMA_VERSION, sha256_of(model), sha256_of(report / "report.json")],
         request.output / MANIFEST,
-        lambda: write_bundle([model], request.output, report),
+        lambda: write_bundle([model], request.output, [report]),
     )
     total = sum(path.stat().st_size for path in request.output.rglob("*") if path.is_file())
     return Step("bundle", done, seconds, f"{request.output}, {total / 1e6:.1f} MB")

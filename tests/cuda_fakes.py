@@ -46,6 +46,7 @@ class Gpu:
         self.streams = self.contexts = 0  # alive
         self.captures = self.launches = self.allocations = 0  # so far
         self.capturing: Graph | None = None
+        self.last_input: np.ndarray | None = None  # of an engine
         self._next = FIRST_ADDRESS
         self._queue: list[Callable[[], None]] = []
 

@@ -43,7 +43,7 @@ def test_manifest_names_every_file_and_the_missing_proof(bundle):
     manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
     files = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
     assert set(manifest["files"]) == files - {"manifest.json"}
-    assert manifest["validation"]["verdict"] == "not validated"
+    assert manifest["models"][0]["validation"] == {"verdict": "not validated", "passed": False}
     assert open_bundle(bundle).changed_files() == []
 
 
@@ -52,14 +52,14 @@ def test_self_test(bundle, engine):
     result = read("--self-test", bundle, "--engine", engine)
     assert result.exit_code == 0, result.output
     assert result.output.count("-[✓]") == 9
-    assert f"{engine} reads as expected" in result.output
+    assert f"{engine} with model.onnx reads as expected" in result.output
 
 
 def test_self_test_sees_a_changed_model(copy):
-    golden = copy / "golden" / "line-0.logits.npy"
+    golden = copy / "golden" / "line-0.model.onnx.npy"
     np.save(golden, np.load(golden) + 1)
     manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
-    manifest["files"]["golden/line-0.logits.npy"]["sha256"] = sha256_of(golden)
+    manifest["files"]["golden/line-0.model.onnx.npy"]["sha256"] = sha256_of(golden)
     edit_manifest(copy, files=manifest["files"])
     result = read("--self-test", copy)
     assert result.exit_code == 3
@@ -86,7 +86,7 @@ def test_names_that_lead_outside_are_refused(copy, name):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"schema_version": 2},
+        {"schema_version": 1},
         {"format": "zip"},
         {"charset": 5},
         {"models": [{}]},
@@ -199,8 +199,8 @@ def test_a_report_travels_with_the_bundle(workspace, tmp_path, safetensors, onnx
     ]
     runner = CliRunner()
     assert runner.invoke(htr_export, [str(argument) for argument in arguments]).exit_code == 0
-    manifest = write_bundle([onnx_file], tmp_path / "v.htr", report)
-    assert manifest["validation"]["passed"] is True
+    manifest = write_bundle([onnx_file], tmp_path / "v.htr", [report])
+    assert manifest["models"][0]["validation"]["passed"] is True
     assert read("--self-test", tmp_path / "v.htr").exit_code == 0
     assert np.array_equal(
         np.asarray(Image.open(tmp_path / "v.htr" / "golden" / "line-0.png")),
@@ -209,11 +209,11 @@ def test_a_report_travels_with_the_bundle(workspace, tmp_path, safetensors, onnx
     document = json.loads((report / "report.json").read_text(encoding="utf-8"))
     (report / "report.json").write_text(json.dumps({**document, "passed": False}), encoding="utf-8")
     with pytest.raises(ParityError, match="failed"):
-        write_bundle([onnx_file], tmp_path / "w.htr", report)
+        write_bundle([onnx_file], tmp_path / "w.htr", [report])
     document["inputs"]["candidate"]["sha256"] = "0" * 64
     (report / "report.json").write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(BundleError, match="another file"):
-        write_bundle([onnx_file], tmp_path / "w.htr", report)
+        write_bundle([onnx_file], tmp_path / "w.htr", [report])
     assert not (tmp_path / "w.htr").exists()
 
 

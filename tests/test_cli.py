@@ -104,7 +104,7 @@ def test_ship_does_it_all_and_nothing_twice(checkpoint, lines_dir, workspace, tm
     assert third.stdout.splitlines()[0].startswith("strip     unchanged")
     assert "unchanged" not in third.stdout.splitlines()[1]
     facts = json.loads(run("inspect", tmp_path / "a.htr", "--json").stdout)
-    assert facts["validation"]["passed"] is True
+    assert facts["models"][0]["validation"]["passed"] is True
 
 
 def test_ship_in_half_precision(checkpoint, lines_dir, workspace, tmp_path):

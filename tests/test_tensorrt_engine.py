@@ -86,6 +86,15 @@ def test_batches_outside_the_profile_are_filled_up_or_split(gpu, tmp_path, onnx_
     assert gpu.leaks() == {}
 
 
+def test_what_fills_a_batch_up_is_white_not_the_lines_before(gpu, tmp_path, onnx_file):
+    plan = write_plan(tmp_path / "x.plan", onnx_file, [profile(4, 4, 8)])
+    with open_engine(plan, "tensorrt") as engine:
+        engine.infer(lines(8))
+        engine.infer(lines(1))
+        assert np.array_equal(gpu.last_input[0], lines(1)[0])
+        assert (gpu.last_input[1:] == 1).all()
+
+
 @given(st.lists(st.tuples(*[st.integers(1, 40)] * 3).map(sorted), min_size=1, max_size=4), st.integers(1, 200))
 def test_every_line_runs_once_within_a_profile(batches, count):
     profiles = [profile(*batch) for batch in batches]

@@ -164,6 +164,7 @@ class Engine:
 
     def compute(self, given: int, shape: tuple[int, ...], made: int, output: tuple[int, ...]) -> None:
         image = self.gpu.at(given, 4 * int(np.prod(shape))).view(np.float32).reshape(shape)
+        self.gpu.last_input = image.copy()
         logits = self._session.run(None, {"image": image})[0]
         assert logits.shape == output
         self.gpu.at(made, logits.nbytes)[:] = logits.reshape(-1).view(np.uint8)
@@ -249,7 +250,11 @@ def write_plan(plan: Path, onnx: Path, profiles: list[Profile], *, runtime: str 
     Args:
         changes: fields of the sidecar, or of the plan itself: ``uncapturable``, ``dtype``.
     """
-    content = {"onnx": str(onnx), "profiles": [[shape.min, shape.opt, shape.max] for shape in profiles]}
+    content: dict[str, Any] = {
+        "name": plan.name,
+        "onnx": str(onnx),
+        "profiles": [[shape.min, shape.opt, shape.max] for shape in profiles],
+    }
     content |= {name: changes.pop(name) for name in ("uncapturable", "dtype") if name in changes}
     content["version_compatible"] = changes.get("version_compatible", False)
     plan.write_text(json.dumps(content), encoding="utf-8")

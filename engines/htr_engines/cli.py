@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, metavar="[IMAGE|FOLDER|@LIST|-]...")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with confidences and places.")
-@click.option("--engine", help="What runs the model: onnxruntime, onnxruntime-cuda, openvino.")
+@click.option("--engine", help="What runs the model: tensorrt, openvino, ... [default: the fastest that fits]")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all physical cores]")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Lines per run.")
 @click.option("--alpha", type=click.Choice(["white", "ignore"]), help="What shows through transparency.")
-@click.option("--self-test", "testing", is_flag=True, help="Run the bundle's golden lines instead.")
+@click.option("--self-test", "testing", is_flag=True, help="Run the golden lines on every engine that fits.")
 @click.version_option(package_name="htr-export")
 def main(
     bundle: Path,
@@ -43,15 +43,21 @@ def main(
     A FOLDER stands for its images by name, @LIST for the paths in a file (relative to the current folder, to the
     list's, or to "lines" beside it), and - for standard input: an image, or a list of paths. An image that cannot be
     read leaves its line empty and the exit code 1.
+
+    Of the models in the bundle the fastest that fits this machine is used, unproven ones only where no proven one
+    fits. Standard error says which and why.
     """
     if not testing and not images:
         raise click.UsageError("give at least one image, folder, @LIST or -")
     sources = _sources(images)
+    if testing:
+        sys.exit(_self_test(bundle, engine, threads))
     from htr_engines.recognizer import Recognizer
 
     with Recognizer(bundle, engine, threads, alpha) as recognizer:
-        passed = _self_test(recognizer) if testing else _read(recognizer, sources, batch_size, as_json)
-    sys.exit(passed)
+        click.echo(recognizer.selection, err=True)
+        code = _read(recognizer, sources, batch_size, as_json)
+    sys.exit(code)
 
 
 def _sources(images: tuple[str, ...]) -> list[tuple[str, Path | bytes]]:
@@ -129,16 +135,30 @@ def _span(span: Span) -> dict[str, Any]:
     }
 
 
-def _self_test(recognizer: Recognizer) -> int:
-    from htr_engines.errors import ParityError
+def _self_test(folder: Path, name: str | None, threads: int | None) -> int:
+    """Run the golden lines on every engine that opens, or on the one asked for."""
+    from htr_engines.bundle import open_verified
+    from htr_engines.errors import HtrError, ParityError
+    from htr_engines.selection import offers, select
     from htr_engines.self_test import self_test
 
-    passed = True
-    for ok, what in self_test(recognizer):
-        click.echo(f"-[{'✓' if ok else 'x'}] {what}")
-        passed = passed and ok
-    click.echo(f"{recognizer.engine.info.engine} {'reads as expected' if passed else 'does not read as expected'}")
-    return 0 if passed else ParityError.exit_code
+    bundle = open_verified(folder)
+    results = []
+    for offer in offers(bundle, name):
+        try:
+            engine = offer.open(threads)
+        except HtrError as error:
+            click.echo(f"left out: {offer} ({offer.brief(error)})", err=True)
+            continue
+        with engine:
+            checks = list(self_test(bundle, offer.model, engine))
+        results.append(all(ok for ok, _ in checks))
+        for ok, what in checks:
+            click.echo(f"-[{'✓' if ok else 'x'}] {what}")
+        click.echo(f"{offer} {'reads as expected' if results[-1] else 'does not read as expected'}")
+    if not results:
+        select(bundle, name, threads).engine.close()  # says why nothing fits
+    return 0 if all(results) else ParityError.exit_code
 
 
 if __name__ == "__main__":

@@ -11,9 +11,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htr_engines.engine import physical_cores
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 LIBRARIES = (
     "htr-export",
@@ -55,6 +58,12 @@ def describe_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "libraries": _libraries(),
     }
+
+
+def hardware_of(environment: Mapping[str, Any]) -> str:
+    """Return in one line what an environment's latencies depend on: its CPU, how many cores of it, and its GPUs."""
+    gpus = [str(gpu.get("name")) for gpu in environment["gpus"]]
+    return ", ".join([f"{environment['cpu']} x {environment['physical_cores']}", *gpus])
 
 
 def command_line() -> str:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from htr_engines.bundle import Bundle, BundledModel, open_bundle
+from htr_engines.bundle import Bundle, open_bundle, open_verified
 from htr_engines.ctc import Reading, Span, decode_greedy
-from htr_engines.engine import ClosesOnExit, infer_lines, open_engine
-from htr_engines.errors import BundleError, EngineError, ImageError
+from htr_engines.engine import ClosesOnExit, infer_lines
+from htr_engines.errors import ImageError
 from htr_engines.preprocess import Alpha, fit_line, load_pages, scaled_width
+from htr_engines.selection import Selection, select
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
-
-PACKAGES = {"onnxruntime": "onnxruntime", "onnxruntime-cuda": "onnxruntime", "openvino": "openvino"}
 
 
 @dataclass(frozen=True)
@@ -34,11 +32,11 @@ class LineResult:
 
 
 class Recognizer(ClosesOnExit):
-    """Reads lines with the model of a bundle.
+    """Reads lines with a model of a bundle.
 
     Args:
         bundle: the folder that ``htr-export bundle`` wrote.
-        engine: what runs the model; by default the first installed one that the bundle names.
+        engine: what runs the model; by default the fastest that fits, as :mod:`htr_engines.selection` says.
         threads: CPU threads; by default all physical cores.
         alpha: what shows through transparent images, ``white`` or ``ignore``; by default as the bundle says.
         verify: check every file's SHA-256 first.
@@ -61,12 +59,10 @@ class Recognizer(ClosesOnExit):
         *,
         verify: bool = True,
     ) -> None:
-        self.bundle: Bundle = open_bundle(Path(bundle))
-        if verify and (changed := self.bundle.changed_files()):
-            raise BundleError(f"{bundle} was changed after it was written: {', '.join(changed)}; copy it again")
-        model, name = _choose(self.bundle, engine)
+        self.bundle: Bundle = open_verified(Path(bundle)) if verify else open_bundle(Path(bundle))
         self._preprocessing = replace(self.bundle.preprocessing, alpha=alpha or self.bundle.preprocessing.alpha)
-        self.engine = open_engine(model.file, name, threads)
+        self.selection: Selection = select(self.bundle, engine, threads)
+        self.engine = self.selection.engine
 
     def read(self, image: Path | str | bytes | NDArray[np.uint8]) -> Reading:
         """Read one line.
@@ -126,20 +122,6 @@ class Recognizer(ClosesOnExit):
     def close(self) -> None:
         """Free the engine."""
         self.engine.close()
-
-
-def _choose(bundle: Bundle, engine: str | None) -> tuple[BundledModel, str]:
-    offered = [(model, name) for model in bundle.models for name in model.engines]
-    if engine is not None:
-        for model, name in offered:
-            if name == engine:
-                return model, name
-        names = ", ".join(dict.fromkeys(name for _, name in offered))
-        raise EngineError(f"{bundle.folder} has no model for {engine}; it serves: {names}")
-    for model, name in offered:
-        if name in PACKAGES and importlib.util.find_spec(PACKAGES[name]):
-            return model, name
-    raise EngineError(f"no engine for {bundle.folder} is installed; install one with: pip install 'htr-export[cpu]'")
 
 
 def _split(

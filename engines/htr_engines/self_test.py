@@ -17,15 +17,21 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from htr_engines.recognizer import Recognizer
+    from htr_engines.bundle import Bundle, BundledModel
+    from htr_engines.engine import Engine
 
 # Largest difference of a logit, by precision: what another order of summation, or another rounding, may do.
 TOLERANCES = {"fp32": 1e-2}
 LOWER_PRECISION = 0.5
 
 
-def self_test(recognizer: Recognizer) -> Iterator[tuple[bool, str]]:
+def self_test(bundle: Bundle, model: BundledModel, engine: Engine) -> Iterator[tuple[bool, str]]:
     """Check preprocessing, logits and text of every golden line, in order.
+
+    Args:
+        bundle: the bundle.
+        model: of the bundle.
+        engine: that has the model open.
 
     Yields:
         Whether a check passed, and what it was.
@@ -33,24 +39,25 @@ def self_test(recognizer: Recognizer) -> Iterator[tuple[bool, str]]:
     Raises:
         BundleError: if the bundle has no golden lines, or they are damaged.
     """
-    bundle = recognizer.bundle
     if not bundle.golden:
         raise BundleError(f"{bundle.folder} has no golden lines; bundle the model again")
-    precision = next(model.precision for model in bundle.models)
-    tolerance = TOLERANCES.get(precision, LOWER_PRECISION)
+    tolerance = TOLERANCES.get(model.precision, LOWER_PRECISION)
     for line in bundle.golden:
-        name = line.image.name
+        name, expected = line.image.name, line.expected(model)
         image_1HW = fit_line(load_pages(line.image, bundle.preprocessing.alpha)[0], bundle.preprocessing)
         same = np.array_equal(image_1HW, _load(line.tensor))
         yield same, f"{name}: preprocessing {'matches to the last bit' if same else 'differs'}"
-        logits_1TC = infer_lines(recognizer.engine, image_1HW[None])
-        expected_TC = _load(line.logits)
+        logits_1TC = infer_lines(engine, image_1HW[None])
+        expected_TC = _load(expected.logits)
         difference = (
             float(np.abs(logits_1TC[0] - expected_TC).max()) if logits_1TC[0].shape == expected_TC.shape else np.inf
         )
         yield difference <= tolerance, f"{name}: logits, max diff {difference:.1e} (atol {tolerance:g})"
         text = decode_greedy(logits_1TC, bundle.charset)[0].text
-        yield text == line.text, f"{name}: reads {text!r}" + ("" if text == line.text else f", not {line.text!r}")
+        yield (
+            text == expected.text,
+            f"{name}: reads {text!r}" + ("" if text == expected.text else f", not {expected.text!r}"),
+        )
 
 
 def _load(path: Path) -> NDArray[np.float32]:

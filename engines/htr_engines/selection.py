@@ -1,0 +1,159 @@
+"""Which model of a bundle reads on this machine, by which engine, and why.
+
+Every pair of a model and an engine that can run it is put in order, and the first that opens is taken:
+
+1. models that a validation passed come before those that none did;
+2. then the faster comes first, by :data:`RANKING`;
+3. among the pairs whose latency the bundle carries for this very machine, the measured figures decide.
+
+So the fastest proven engine is used, and what is not proven only where nothing proven runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from htr_engines.bundle import NOT_VALIDATED
+from htr_engines.engine import open_engine
+from htr_engines.environment import describe_environment, hardware_of
+from htr_engines.errors import EngineError, HtrError, MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from htr_engines.bundle import Bundle, BundledModel
+    from htr_engines.engine import Engine
+
+# The fastest first. Plans beat ONNX Runtime's kernels on the same GPU, and any GPU beats the CPU. TensorRT-RTX does not
+# promise arithmetic in INT8, nor has ONNX Runtime's CUDA provider kernels for it, while CPUs gain most by it; and
+# they have none for half precision, which is converted at every step. OpenVINO ran size base in 0.185 s a line where
+# ONNX Runtime took 0.210 (benchmarks/results/exporters.json).
+# ONNX Runtime's TensorRT providers build an engine at every start and are taken only when named.
+RANKING = (
+    ("tensorrt", ("int8", "mixed", "fp16", "bf16", "fp32")),
+    ("tensorrt-rtx", ("fp16", "mixed", "bf16", "int8", "fp32")),
+    ("onnxruntime-cuda", ("fp16", "mixed", "bf16", "fp32", "int8")),
+    ("openvino", ("int8", "mixed")),
+    ("onnxruntime", ("int8", "mixed")),
+    ("openvino", ("fp32",)),
+    ("onnxruntime", ("fp32",)),
+    ("openvino", ("fp16", "bf16")),
+    ("onnxruntime", ("fp16", "bf16")),
+)
+_RANKS = {pair: rank for rank, pair in enumerate((name, one) for name, many in RANKING for one in many)}
+
+
+@dataclass(frozen=True, eq=False)  # an offer is equal to itself alone, and so can be a key
+class Offer:
+    """A model and an engine that could run it."""
+
+    model: BundledModel
+    engine: str
+
+    def __str__(self) -> str:
+        return f"{self.engine} with {self.model.file.name}"
+
+    def open(self, threads: int | None = None) -> Engine:
+        """Open the model, or raise the error that says why it does not fit."""
+        return open_engine(self.model.file, self.engine, threads)
+
+    def brief(self, error: HtrError) -> str:
+        """Return what was wrong in a few words, without the cure and the folder."""
+        if isinstance(error, MissingExtraError):
+            return "not installed"
+        text = str(error).split("; ", 1)[0].removeprefix(f"{self.model.file} cannot be used: ")
+        return text.replace(str(self.model.file), "it")
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """An offer that is faster than what was taken, and why it was not."""
+
+    offer: Offer
+    reason: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """An open engine, and how it was found."""
+
+    model: BundledModel
+    engine: Engine
+    passed_over: tuple[PassedOver, ...]
+
+    def __str__(self) -> str:
+        text = f"{self.engine.info.engine} reads {self.model.file.name} ({self.model.precision}; {self.model.verdict})"
+        return f"{text}; passed over: {_list(self.passed_over)}" if self.passed_over else text
+
+
+def offers(bundle: Bundle, engine: str | None = None) -> list[Offer]:
+    """Return what a bundle offers, the fastest first.
+
+    Args:
+        bundle: an open bundle.
+        engine: only what this one can run; by default all but those that are slow to start.
+    """
+    wanted = {engine} if engine else {name for name, _ in RANKING}
+    found = [Offer(model, name) for model in bundle.models for name in model.engines if name in wanted]
+    return _by_figures(sorted(found, key=_rank))
+
+
+def _rank(offer: Offer) -> int:
+    return _RANKS.get((offer.engine, offer.model.precision), len(_RANKS))
+
+
+def _by_figures(ranked: list[Offer]) -> list[Offer]:
+    """Let the offers that were measured on such a machine exchange their places by what was measured."""
+    figures = {index: offer.model.latency.get(offer.engine) for index, offer in enumerate(ranked)}
+    if not any(figures.values()):
+        return ranked
+    here = hardware_of(describe_environment())
+    seconds = {index: found.seconds for index, found in figures.items() if found and found.hardware == here}
+    result = list(ranked)
+    for place, index in zip(sorted(seconds), sorted(seconds, key=lambda index: seconds[index]), strict=True):
+        result[place] = ranked[index]
+    return result
+
+
+def select(bundle: Bundle, engine: str | None = None, threads: int | None = None) -> Selection:
+    """Open what is to read a bundle's lines here.
+
+    Args:
+        bundle: an open bundle.
+        engine: the only one to be tried; by default all.
+        threads: CPU threads; by default all physical cores.
+
+    Raises:
+        EngineError: if nothing opens, with the reasons.
+    """
+    fastest_first = offers(bundle, engine)
+    if not fastest_first:
+        names = ", ".join(dict.fromkeys(name for model in bundle.models for name in model.engines))
+        raise EngineError(f"{bundle.folder} has no model for {engine}; it serves: {names}")
+    failures: dict[Offer, HtrError] = {}
+    for offer in sorted(fastest_first, key=lambda offer: not offer.model.proven):
+        try:
+            opened = offer.open(threads)
+        except HtrError as error:
+            failures[offer] = error
+            continue
+        faster = fastest_first[: fastest_first.index(offer)]
+        reasons = [PassedOver(other, _reason(other, failures.get(other))) for other in faster]
+        return Selection(offer.model, opened, tuple(reasons))
+    if engine is not None:
+        raise next(iter(failures.values()))
+    reasons = [PassedOver(offer, _reason(offer, error)) for offer, error in failures.items()]
+    cure = "install an engine with: pip install 'htr-export[cpu]'"
+    raise EngineError(f"nothing on this machine runs a model of {bundle.folder}: {_list(reasons)}; {cure}")
+
+
+def _reason(offer: Offer, error: HtrError | None) -> str:
+    return NOT_VALIDATED if error is None else offer.brief(error)
+
+
+def _list(passed_over: Iterable[PassedOver]) -> str:
+    models: dict[tuple[str, str], list[str]] = {}
+    for item in passed_over:
+        models.setdefault((item.offer.engine, item.reason), []).append(item.offer.model.file.name)
+    return ", ".join(f"{engine} with {', '.join(names)} ({why})" for (engine, why), names in models.items())
