@@ -113,7 +113,7 @@ def build(
     monitor = make_monitor(trt, on_phase, stop)
     config = _configure(trt, parsed, options, profiles)
     config.progress_monitor = monitor
-    cache = _open_timing_cache(config, options.timing_cache) if options.timing_cache else None
+    cache = open_timing_cache(config, options.timing_cache) if options.timing_cache else None
     start = time.perf_counter()
     plan = run_stoppable(
         lambda: parsed.builder.build_serialized_network(parsed.network, config),
@@ -156,7 +156,7 @@ def _configure(trt: Any, parsed: Parsed, options: PlanOptions, profiles: tuple[P
     return config
 
 
-def _open_timing_cache(config: Any, path: Path) -> Any:  # noqa: ANN401
+def open_timing_cache(config: Any, path: Path) -> Any:  # noqa: ANN401
     """Give the builder the times that it measured in earlier builds.
 
     Raises:
