@@ -1,0 +1,156 @@
+"""The parts of a network that a search lowers as one, and how much of the work each does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from htr_engines.errors import ExportError
+from htr_export.precision.modules import module_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from onnx import ModelProto, NodeProto
+
+MOST = 48  # groups; each costs a reading of all lines
+REST = "the rest"  # of the network: norms, sums and whatever has no weights
+_HEAVY = ("Conv", "MatMul", "Gemm")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Modules whose paths begin alike."""
+
+    path: str  # "blocks.3.attn", or REST
+    work: float  # share of the network's multiply-adds, 0 to 1
+    layers: float  # that of its convolutions and linear layers alone, which is what int8 lowers
+
+
+def find_groups(model: Path, height: int, width: int, most: int) -> list[Group]:
+    """Divide a graph into groups of modules, finer where more of the work is done.
+
+    Args:
+        model: an ONNX file whose nodes name their modules.
+        height: pixels of a line.
+        width: pixels of a line, for which the work is counted.
+        most: number of groups that is not exceeded, REST not counted.
+
+    Returns:
+        The groups in the order of the graph, and REST last.
+
+    Raises:
+        ExportError: if no convolution or linear layer of the graph names its module.
+    """
+    import onnx
+
+    graph = onnx.load(str(model))
+    weights = {tensor.name for tensor in graph.graph.initializer}
+    work = multiply_adds(graph, height, width)
+    modules: dict[str, float] = {}
+    for node in graph.graph.node:
+        if node.op_type in _HEAVY and weights & set(node.input) and (module := module_of(node)) != node.name:
+            modules[module] = modules.get(module, 0.0) + work.get(node.name, 0.0)
+    if not modules:
+        raise ExportError(f"no node of {model} names its module; export the model again with: htr-export onnx")
+    paths = divide(modules, most)
+    shares, layers = dict.fromkeys((*paths, REST), 0.0), dict.fromkeys((*paths, REST), 0.0)
+    for node in graph.graph.node:
+        path = group_of(module_of(node), paths)
+        shares[path] += work.get(node.name, 0.0)
+        layers[path] += work.get(node.name, 0.0) if weights & set(node.input) else 0.0
+    total = max(sum(shares.values()), 1.0)
+    return [Group(path, shares[path] / total, layers[path] / total) for path in (*paths, REST)]
+
+
+def divide(work: Mapping[str, float], most: int) -> list[str]:
+    """Divide modules into groups by the beginnings of their paths.
+
+    All begin as one group for each first name. Then the kind of group that does most of the work is divided by the next
+    name of its paths, as long as there are not too many; ``blocks.0`` and ``blocks.7`` are of one kind and are divided
+    together. What does less work than a group's fair share is left whole.
+
+    Args:
+        work: that each module does, by path, in any unit.
+        most: number of groups that is not exceeded, unless there are more first names.
+
+    Returns:
+        The beginnings, in the order of ``work``. Where a module that is a group has groups below it, it stands for what
+        they leave over.
+    """
+    depths = dict.fromkeys(work, 1)
+    whole: set[str] = set()
+    while True:
+        kinds: dict[str, list[str]] = {}
+        for module, depth in depths.items():
+            kinds.setdefault(_kind(module, depth), []).append(module)
+        divisible = {
+            kind: sum(work[module] for module in modules)
+            for kind, modules in kinds.items()
+            if kind not in whole and any(module.count(".") >= depths[module] for module in modules)
+        }
+        if not divisible:
+            return list(dict.fromkeys(_beginning(module, depth) for module, depth in depths.items()))
+        kind = max(divisible, key=lambda name: divisible[name])
+        finer = {**depths, **{module: min(depths[module] + 1, module.count(".") + 1) for module in kinds[kind]}}
+        count = len({_beginning(module, depth) for module, depth in finer.items()})
+        if count > most or divisible[kind] * most < sum(work.values()):
+            whole.add(kind)
+        else:
+            depths = finer
+
+
+def group_of(module: str, paths: Sequence[str]) -> str:
+    """Return the longest of the paths that leads to a module, or REST."""
+    leading = [path for path in paths if f"{module}.".startswith(f"{path}.")]
+    return max(leading, key=len, default=REST)
+
+
+def multiply_adds(model: ModelProto, height: int, width: int) -> dict[str, float]:
+    """Count the multiplications of each convolution and matrix product for one line, by node name.
+
+    Args:
+        model: a graph whose only input is ``image`` [N,1,H,W].
+        height: pixels of the line.
+        width: pixels of the line.
+    """
+    import onnx
+
+    still = onnx.ModelProto()
+    still.CopyFrom(model)
+    for axis, size in zip(still.graph.input[0].type.tensor_type.shape.dim, (1, 1, height, width), strict=True):
+        axis.dim_value = size
+    del still.graph.value_info[:]  # written for axes of any length
+    for axis in still.graph.output[0].type.tensor_type.shape.dim:
+        axis.Clear()
+    inferred = onnx.shape_inference.infer_shapes(still, data_prop=True).graph
+    shapes = {
+        value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        for value in (*inferred.value_info, *inferred.output)
+    }
+    shapes.update({tensor.name: list(tensor.dims) for tensor in inferred.initializer})
+    return {node.name: _work(node, shapes) for node in inferred.node if node.op_type in _HEAVY}
+
+
+def _work(node: NodeProto, shapes: Mapping[str, Sequence[int]]) -> float:
+    made = shapes.get(node.output[0], ())
+    if node.op_type == "Conv":
+        weight = shapes.get(node.input[1], ())
+        factors = [*made, *weight[1:]]
+    else:
+        left = shapes.get(node.input[0], ())
+        across = any(entry.name == "transA" and entry.i for entry in node.attribute)
+        factors = [*made, left[0 if across else -1]] if left else []
+    work = 1.0 if factors else 0.0
+    for factor in factors:
+        work *= factor
+    return work
+
+
+def _kind(module: str, depth: int) -> str:
+    return ".".join("*" if name.isdecimal() else name for name in module.split(".")[:depth])
+
+
+def _beginning(module: str, depth: int) -> str:
+    return ".".join(module.split(".")[:depth])
