@@ -94,6 +94,7 @@ def check_supported(options: PlanOptions, runtime: Runtime) -> None:
     Raises:
         ExportError: naming the option and the reason.
     """
+    refused: dict[str, tuple[object, str]]
     if runtime == "tensorrt-rtx":
         refused = {
             "--timing-cache": (options.timing_cache, "it compiles for the GPU where the plan is loaded and times none"),
