@@ -10,12 +10,13 @@ its figures and its best weights; started again, it goes on where it was.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,13 +24,19 @@ from htr_engines.console import HtrCommand
 from htr_engines.environment import command_line, describe_environment
 from htr_engines.errors import DataError
 from htr_engines.files import write_text
-from htr_export.checkpoint import read_checkpoint
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 SCHEMA_VERSION = 1
 RECIPES = Path(__file__).parent / "recipes"
+TRAINER = (sys.executable, "-m", "htr_training.cli", "fit")
 NO_SAM = "optimizer.sam_rho=0.0"
 NO_TCM = "loss.tcm_weight=0.0"
-SPARE = 0.8  # share of a run's time that its schedule is planned for; the rest is start, validation and saving
+SPARE = 0.8  # share of the time left for iterations that a schedule is planned for; the rest is for what is uneven
+VALIDATIONS = 5
+CHECKPOINTS = 10
+PATIENCE = 10.0  # seconds that a training gets to stop by itself
 
 
 @dataclass(frozen=True)
@@ -59,27 +66,58 @@ RUNS = (
 @click.option("--probe", type=click.IntRange(min=1), default=30, show_default=True, help="Iterations of a probe.")
 @click.option("--set", "changes", multiple=True, help="Change a setting of every recipe.")
 def main(data: Path, budget: float, output: Path, results: Path, probe: int, changes: tuple[str, ...]) -> None:
-    """Train every run in an equal share of the budget and write what it reads."""
+    """Train every run in an equal share of the budget and write what it reads.
+
+    A run that fails is recorded with its reason, and the next one begins.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
     end = time.monotonic() + 60 * budget
-    document: dict[str, Any] = {
+    figures = _figures_so_far(results)
+    failed = []
+    for number, run in enumerate(RUNS):
+        share = (end - time.monotonic()) / (len(RUNS) - number)
+        folder = output / run.name.replace(",", "").replace(" ", "-")
+        settings = [f"data.root={data / run.recipe}", *run.changes, *changes]
+        ended, error = False, None
+        try:
+            ended = _train(run, folder, settings, share, probe)
+        except DataError as reason:
+            error = str(reason)
+            failed.append(run.name)
+        finally:
+            figures[run.name] = {**asdict(run), "ended": ended, "error": error, **_result(folder)}
+            _write(results, figures)
+        click.echo(f"{run.name}: {error or figures[run.name]['best_cer']}")
+    if failed:
+        raise DataError(f"failed: {'; '.join(failed)}; the reasons stand in {results}")
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _figures_so_far(results: Path) -> dict[str, dict[str, Any]]:
+    """Return the runs of an earlier study by name, so that one that is cut off early loses none of them."""
+    if not results.is_file():
+        return {}
+    document = json.loads(results.read_text(encoding="utf-8"))
+    return {run["name"]: run for run in document["runs"]}
+
+
+def _write(results: Path, figures: dict[str, dict[str, Any]]) -> None:
+    document = {
         "schema_version": SCHEMA_VERSION,
         "command": command_line(),
         "environment": describe_environment(),
-        "units": {"rates": "fraction", "seconds": "s"},
-        "runs": [],
+        "units": {"best_cer": "fraction", "best_wer": "fraction", "lines_per_s": "1/s", "data_wait": "fraction"},
+        "runs": [figures[run.name] for run in RUNS if run.name in figures],
     }
-    for number, run in enumerate(RUNS):
-        share = (end - time.monotonic()) / (len(RUNS) - number)
-        document["runs"].append(_train(run, data, output, share, probe, changes))
-        write_text(results, json.dumps(document, ensure_ascii=False, indent=1) + "\n")
-        click.echo(f"{run.name}: {document['runs'][-1]['result']}")
+    write_text(results, json.dumps(document, ensure_ascii=False, indent=1) + "\n")
 
 
-def _train(run: Run, data: Path, output: Path, seconds: float, probe: int, changes: tuple[str, ...]) -> dict[str, Any]:
-    """Train one run within its time and return its figures."""
+def _train(run: Run, folder: Path, settings: list[str], seconds: float, probe: int) -> bool:
+    """Train one run within its time; return whether it came to the end of its schedule."""
     start = time.monotonic()
-    folder = output / run.name.replace(",", "").replace(" ", "-")
-    settings = [f"data.root={data / run.recipe}", *run.changes, *changes]
     plan = folder / "plan.json"
     if plan.is_file():
         iterations = json.loads(plan.read_text(encoding="utf-8"))
@@ -89,15 +127,16 @@ def _train(run: Run, data: Path, output: Path, seconds: float, probe: int, chang
     timing = [
         f"schedule.iterations={iterations}",
         f"schedule.warm_up={min(1000, iterations // 20)}",
-        f"run.validate_every={max(1, iterations // 5)}",
-        f"run.save_every={max(1, iterations // 10)}",
+        f"run.validate_every={max(1, iterations // VALIDATIONS)}",
+        f"run.save_every={max(1, iterations // CHECKPOINTS)}",
     ]
-    ended = _fit(run, folder / "fit", [*settings, *timing], seconds - (time.monotonic() - start))
-    return {**asdict(run), "iterations_planned": iterations, "ended": ended, "result": _result(folder / "fit")}
+    return _fit(run, folder / "fit", [*settings, *timing], seconds - (time.monotonic() - start))
 
 
 def _plan(run: Run, folder: Path, settings: list[str], seconds: float, probe: int) -> int:
-    """Return how many iterations fit into ``seconds``, by the speed of a few."""
+    """Return how many iterations fit into ``seconds``, by the speed of a few and what comes on top of them."""
+    from htr_training.recipe import read_recipe  # PyTorch comes with it
+
     start = time.monotonic()
     few = [
         f"schedule.iterations={probe}",
@@ -106,51 +145,79 @@ def _plan(run: Run, folder: Path, settings: list[str], seconds: float, probe: in
         f"run.validate_every={10 * probe}",
     ]
     _fit(run, folder, [*settings, *few], seconds / 2)
-    records = _records(folder)
-    if not records:
+    speeds = [record["lines_per_s"] for record in _records(folder) if record["kind"] == "train"]
+    if not speeds:
         raise DataError(
             f"{run.name}: not even a probe of {probe} iterations fits into {seconds / 2:.0f} s; add --budget"
         )
-    args = read_checkpoint(folder / "last.pth").content["args"]
-    per_second = records[-1]["lines_per_s"] / args["optimizer"]["batch"]
-    return max(probe, int(SPARE * (seconds - (time.monotonic() - start)) * per_second))
+    per_second = speeds[-1] / read_recipe(_recipe(run), settings).optimizer.batch
+    spent = time.monotonic() - start
+    on_top = max(0.0, spent - probe / per_second)  # start, one validation and its checkpoints
+    return max(probe, int(SPARE * (seconds - spent - on_top) * per_second))
+
+
+def _recipe(run: Run) -> Path:
+    return RECIPES / f"{run.recipe}.toml"
 
 
 def _fit(run: Run, folder: Path, settings: list[str], seconds: float) -> bool:
     """Run ``htr-train fit`` for at most ``seconds``; return whether it came to its end."""
     changes = [part for setting in settings for part in ("--set", setting)]
-    command = [sys.executable, "-m", "htr_training.cli", "fit", str(RECIPES / f"{run.recipe}.toml"), *changes]
+    training = [*TRAINER, str(_recipe(run)), *changes, "--output", str(folder), "--resume", "auto"]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "output.txt").open("a", encoding="utf-8") as log:
-        training = [*command, "--output", str(folder), "--resume", "auto"]
+        process = subprocess.Popen(  # noqa: S603
+            training,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # an interrupt of the terminal is for this process, which passes it on
+        )
         try:
-            ended = subprocess.run(training, stdout=log, stderr=log, timeout=max(1.0, seconds), check=False)  # noqa: S603
+            process.wait(max(1.0, seconds))
         except subprocess.TimeoutExpired:
             return False
-    if ended.returncode:
+        finally:
+            _stop(process)
+    if process.returncode:
         raise DataError(f"{run.name} failed; its reason stands in {folder / 'output.txt'}")
     return True
 
 
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a training that still runs, so that it removes a checkpoint that is half written if it can."""
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def _records(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of a training's log; the last one may have been cut off."""
     log = folder / "log.jsonl"
     lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
-    return [record for record in map(json.loads, lines) if record["kind"] == "train"]
+    return [json.loads(line) for line in lines if line.endswith("}")]
 
 
-def _result(folder: Path) -> dict[str, Any] | None:
-    """Return the best validation, or None if there was none."""
-    best, records = folder / "best_CER.pth", _records(folder)
-    if not best.is_file() or not records:
-        return None
-    checkpoint = read_checkpoint(best)
+def _result(folder: Path) -> dict[str, Any]:
+    """Return the figures of a run by its log, None for what it did not come to."""
+    plan = folder / "plan.json"
+    records = _records(folder / "fit")
+    trained = [record for record in records if record["kind"] == "train"]
+    read = [record for record in records if record["kind"] == "val"]
+    best = min(read, key=lambda record: record["cer"], default=None)
+    last = trained[-1] if trained else None
     return {
-        "best_cer": checkpoint.number("best_cer"),
-        "best_wer": checkpoint.number("best_wer"),
-        "at_iteration": checkpoint.number("nb_iter"),
-        "iterations": records[-1]["iteration"],
-        "lines_per_s": records[-1]["lines_per_s"],
-        "data_wait": records[-1]["data_wait"],
+        "iterations_planned": json.loads(plan.read_text(encoding="utf-8")) if plan.is_file() else None,
+        "iterations": last and last["iteration"],
+        "best_cer": best and best["cer"],
+        "best_wer": min((record["wer"] for record in read), default=None),
+        "at_iteration": best and best["iteration"],
+        "lines_per_s": last and last["lines_per_s"],
+        "data_wait": last and last["data_wait"],
     }
 
 
