@@ -145,6 +145,21 @@ def test_warped_paper_stays_white_and_ink_inside(elastic):
         assert warped[:, -1].min() > 100
 
 
+def test_a_flattened_line_keeps_its_ink_and_its_width():
+    block = np.full((64, 128), 255, np.uint8)
+    block[2:62, 10:118] = 0
+    recipe = AugmentRecipe(warp=0, flatten=0.5)
+    heights = set()
+    for seed in range(20):
+        dark = warp_line(block, recipe, np.random.default_rng(seed)) < 128
+        assert dark.any(axis=0).sum() == 108
+        assert not dark[0].any()
+        assert not dark[-1].any()
+        heights.add(int(dark.any(axis=1).sum()))
+    assert min(heights) < 45
+    assert 55 < max(heights) <= 61  # a soft edge may round up
+
+
 def test_homography_meets_its_points():
     target = np.array([[0, 0], [100, 0], [100, 64], [0, 64]], float)
     source = target + np.array([[3, -2], [1, 5], [-4, 2], [2, 2]])

@@ -42,10 +42,13 @@ def warp_line(grey_HW: NDArray[np.uint8], recipe: AugmentRecipe, random: np.rand
     source = target + random.uniform(-recipe.warp, recipe.warp, (4, 2))
     slide = random.uniform(-recipe.shear, recipe.shear) / 2
     source[:, 0] += [slide, slide, -slide, -slide]
-    # Only ever narrower, and by what the slide takes: a letter that leaves the picture cannot be learnt.
+    # Only ever narrower and lower, and by what the slide takes: a letter that leaves the picture cannot be learnt.
     margin = random.uniform(0, recipe.scale) * width + 2 * abs(slide)
     left = random.uniform(0, margin)
     source[:, 0] += [-left, margin - left, margin - left, -left]
+    headroom = random.uniform(0, recipe.flatten) * height
+    top = random.uniform(0, headroom)
+    source[:, 1] += [-top, -top, headroom - top, headroom - top]
     homography = solve_homography(target, source)
     if not recipe.elastic:
         coefficients = tuple(homography.flat[:8])

@@ -66,6 +66,7 @@ class AugmentRecipe:
     warp: float = 8.0  # pixels that a corner moves at most
     shear: float = 0.0  # pixels that the top edge slides against the bottom edge at most
     scale: float = 0.0  # share by which a line becomes narrower at most
+    flatten: float = 0.0  # share of its height that a line gets as paper above and below at most: wide hands
     elastic: float = 0.0  # pixels that a point of the 32-pixel grid moves at most
     kernel: int = 2  # pixels of erosion or dilation at most; 1 is none
     brightness: float = 0.4
