@@ -15,7 +15,7 @@ ENGINES_OF_SUFFIX = {
     ".safetensors": ("torch",),
     ".pth": ("torch",),
     ".pt": ("torch",),
-    ".onnx": ONNX_ENGINES,
+    ".onnx": (*ONNX_ENGINES, "rounding"),
     ".plan": PLAN_ENGINES,
 }
 
@@ -41,4 +41,8 @@ def open_any(path: Path, engine: str | None = None, threads: int | None = None) 
         from htr_export.reference import TorchEngine
 
         return TorchEngine(path, threads)
+    if engine == "rounding":
+        from htr_export.precision.rounding import RoundingEngine
+
+        return RoundingEngine(path, threads)
     return open_engine(path, engine, threads)

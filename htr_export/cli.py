@@ -11,13 +11,13 @@ import click
 from htr_engines.charset import PRESETS, Charset, preset, read_charset
 from htr_engines.console import HtrGroup, progress, stderr_console
 from htr_export.doctor.command import doctor_command
+from htr_export.onnx_options import chosen_options, onnx_options
 from htr_export.trt.command import trt_command
 from htr_export.validation.command import lines_options, validate_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from htr_export.onnx_export import Precision
     from htr_export.strip import StripReport
 
 FILE = click.Path(path_type=Path)
@@ -38,47 +38,6 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
-
-
-def onnx_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say what an ONNX graph should allow."""
-    for option in (
-        click.option(
-            "--width",
-            default="dynamic",
-            show_default=True,
-            metavar="dynamic|N",
-            callback=number_or_dynamic,
-            help="Pixels of a line, a multiple of 8 from 32 to 2048.",
-        ),
-        click.option(
-            "--batch",
-            default="dynamic",
-            show_default=True,
-            metavar="dynamic|N",
-            callback=number_or_dynamic,
-            help="Lines per run.",
-        ),
-        click.option("--opset", type=int, default=20, show_default=True, help="ONNX opset, 18 to 23."),
-        click.option(
-            "--precision",
-            type=click.Choice(["fp32", "fp16"]),
-            default="fp32",
-            show_default=True,
-            help="Of the graph; its input and output stay float32.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def number_or_dynamic(_context: click.Context, parameter: click.Parameter, value: str) -> int | None:
-    """Read a Click option that is a number or the word ``dynamic``, which gives None."""
-    if value == "dynamic":
-        return None
-    if not value.isdecimal():
-        raise click.BadParameter(f"{value!r} is neither a whole number nor 'dynamic'", param=parameter)
-    return int(value)
 
 
 def chosen_charset(dataset: str | None, charset_file: Path | None) -> Charset | None:
@@ -128,16 +87,12 @@ def megabytes(count: int) -> str:
 @onnx_options
 @click.option("--atol", type=float, default=2e-3, show_default=True, help="Allowed absolute difference of logits.")
 @click.option("--rtol", type=float, default=1e-3, show_default=True, help="Allowed relative difference of logits.")
-@click.option("--lines", "lines_dir", type=FILE, help="Real lines for the range check of fp16.")
-@click.option("--list", "list_file", type=FILE, help="Their list; the first 50 are used.")
+@click.option("--lines", "lines_dir", type=FILE, help="Real lines: for the range check of fp16, and to calibrate int8.")
+@click.option("--list", "list_file", type=FILE, help="Their list: .ln, .tsv, .csv, .jsonl.")
 @model_options
 def onnx(
     model: Path,
     output: Path,
-    precision: Precision,
-    opset: int,
-    batch: int | None,
-    width: int | None,
     atol: float,
     rtol: float,
     lines_dir: Path | None,
@@ -145,6 +100,7 @@ def onnx(
     dataset: str | None,
     charset_file: Path | None,
     weights: str | None,
+    **graph: Any,  # noqa: ANN401
 ) -> None:
     """Export MODEL (a .safetensors, or a checkpoint with strip's options) to ONNX and prove it equal to PyTorch."""
     charset = chosen_charset(dataset, charset_file)
@@ -154,16 +110,17 @@ def onnx(
         from htr_engines.lines import read_lines
         from htr_export.model import load_any
         from htr_export.onnx_checks import OnnxTolerance
-        from htr_export.onnx_export import RANGE_LINES, OnnxOptions, export_onnx
+        from htr_export.onnx_export import export_onnx
 
-        options = OnnxOptions(opset, precision, batch, width)
+        options = chosen_options(**graph)
         loaded = load_any(model, charset, weights)
-        lines = read_lines(lines_dir, list_file)[:RANGE_LINES] if lines_dir else []
+        lines = read_lines(lines_dir, list_file) if lines_dir else []
         checks = export_onnx(loaded, output, options, OnnxTolerance(atol, rtol), lines, status.update)
     for check in checks:
         click.echo(str(check))
-    click.echo(f"wrote {output} ({megabytes(output.stat().st_size)}, {precision}, opset {opset})")
-    click.echo(f"next  htr-export validate --reference {model} --candidate {output} --lines DIR --list FILE")
+    click.echo(f"wrote {output} ({megabytes(output.stat().st_size)}, {options.precision}, opset {options.opset})")
+    engine = " --engine rounding" if "bf16" in options.plan.precisions else ""
+    click.echo(f"next  htr-export validate --reference {model} --candidate {output} --lines DIR --list FILE{engine}")
 
 
 main.add_command(validate_command)
@@ -207,13 +164,10 @@ def ship(
     max_cer_increase: float,
     limit: int | None,
     threads: int | None,
-    precision: Precision,
-    opset: int,
-    batch: int | None,
-    width: int | None,
     dataset: str | None,
     charset_file: Path | None,
     weights: str | None,
+    **graph: Any,  # noqa: ANN401
 ) -> None:
     """Turn a training CHECKPOINT into a validated bundle: strip, onnx, validate and bundle in one go.
 
@@ -224,7 +178,6 @@ def ship(
     with progress() as display:
         task = display.add_task("loading PyTorch", total=None)
         from htr_engines.environment import command_line
-        from htr_export.onnx_export import OnnxOptions
         from htr_export.ship import Progress, ShipRequest
         from htr_export.ship import ship as ship_all
 
@@ -235,7 +188,7 @@ def ship(
             list_file,
             charset,
             weights,
-            OnnxOptions(opset, precision, batch, width),
+            chosen_options(**graph),
             max_cer_increase,
             limit,
             threads,

@@ -9,6 +9,7 @@ import numpy as np
 
 from htr_engines.engine import open_engine
 from htr_engines.errors import ExportError, ParityError
+from htr_export.artefact import open_any
 from htr_export.reference import TorchEngine
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from htr_engines.engine import Engine
     from htr_export.model import Model
+    from htr_export.precision.plan import PrecisionPlan
 
 BATCHES = (1, 2, 5, 8)
 WIDTHS = (256, 512, 1024)
@@ -81,10 +83,25 @@ def check_onnx(path: Path, model: Model, batch: int | None, width: int | None, t
     return checks
 
 
-def check_lowered(path: Path, model: Model, batch: int | None, width: int | None) -> list[Check]:
+def check_lowered(
+    path: Path,
+    model: Model,
+    plan: PrecisionPlan,
+    batch: int | None,
+    width: int | None,
+    sample_N1HW: NDArray[np.float32] | None = None,
+) -> list[Check]:
     """Check that a graph of lower precision is valid, finite and of the reference's direction.
 
-    Whether it reads as well is not for noise to say, but for ``htr-export validate`` on real lines.
+    Whether it reads as well is not for a few lines to say, but for ``htr-export validate``.
+
+    Args:
+        path: the ONNX file.
+        model: what it was made from.
+        plan: its precisions.
+        batch: its fixed batch size, or None.
+        width: its fixed width, or None.
+        sample_N1HW: real lines, which int8 needs, since it clips what noise would bring about; without them noise.
 
     Returns:
         The checks, all passed.
@@ -93,16 +110,30 @@ def check_lowered(path: Path, model: Model, batch: int | None, width: int | None
         ParityError: if one fails.
     """
     checks = [_check_structure(path)]
-    image_N1HW = _noise(batch or 2, model.preprocessing.height, width or model.preprocessing.width)
-    with open_engine(path) as engine, TorchEngine(model) as reference:
-        logits_NTC, expected_NTC = engine.infer(image_N1HW), reference.infer(image_N1HW)
-    cosine = _cosine(logits_NTC, expected_NTC)
-    agreement = float((logits_NTC.argmax(-1) == expected_NTC.argmax(-1)).mean())
-    what = f"{logits_NTC.shape} against float32: cosine {cosine:.5f}, arg-max agreement {agreement:.2%}"
-    checks.append(Check(cosine >= LOWEST_COSINE, what))
+    if sample_N1HW is None:
+        sample_N1HW = _noise(batch or 2, model.preprocessing.height, width or model.preprocessing.width)
+    with TorchEngine(model) as reference:
+        expected_NTC = reference.infer(sample_N1HW)
+    # ONNX Runtime has no bfloat16 on the CPU, and its half precision there never overflows.
+    engines = [] if "bf16" in plan.precisions else ["onnxruntime"]
+    engines += ["rounding"] if plan.precisions & {"fp16", "bf16"} else []
+    for name in engines:
+        with open_any(path, name) as engine:
+            checks.append(_check_direction(name, engine.infer(sample_N1HW), expected_NTC))
+    if "bf16" in plan.precisions:
+        checks.append(Check(passed=True, what="not run as it is: ONNX Runtime has no bfloat16 on the CPU"))
     if not all(check.passed for check in checks):
-        raise ParityError(f"the graph of lower precision went astray; no file was written\n{checks[-1]}")
+        report = "\n".join(str(check) for check in checks)
+        raise ParityError(f"the graph of lower precision went astray; no file was written\n{report}")
     return checks
+
+
+def _check_direction(name: str, logits_NTC: NDArray[np.float32], expected_NTC: NDArray[np.float32]) -> Check:
+    cosine = _cosine(logits_NTC, expected_NTC)
+    agreement = float((logits_NTC.argmax(-1) == expected_NTC.argmax(-1)).mean()) if cosine else 0.0
+    how = "every value rounded to its type" if name == "rounding" else name
+    what = f"{logits_NTC.shape} against float32, {how}: cosine {cosine:.5f}, arg-max agreement {agreement:.2%}"
+    return Check(cosine >= LOWEST_COSINE, what)
 
 
 def _cosine(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
 import warnings
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,6 +15,11 @@ from htr_engines.errors import ExportError
 from htr_engines.files import atomic_path
 from htr_export.network.config import IMAGE_WIDTHS
 from htr_export.onnx_checks import Check, OnnxTolerance, check_lowered, check_onnx
+from htr_export.precision.calibration import calibrate
+from htr_export.precision.images import fitted_batches
+from htr_export.precision.lowering import check_opset, lower
+from htr_export.precision.plan import Method, PrecisionPlan, PrecisionPlanError
+from htr_export.precision.ranges import measure_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +34,26 @@ OPSETS = range(18, 24)
 RANGE_LINES = 50  # for the range check: enough to meet what a network does, few enough to take seconds
 
 
-Precision = Literal["fp32", "fp16"]
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """On which of the lines, and how, int8 chooses where to clip.
+
+    Raises:
+        ExportError: if the number of lines is out of range.
+    """
+
+    method: Method = "percentile"
+    lines: int = 500  # drawn from those given
+    seed: int = 0  # of the draw
+
+    def __post_init__(self) -> None:
+        if self.lines < 1:
+            raise ExportError(f"{self.lines} calibration lines are too few; give at least 1")
+
+    def draw(self, lines: Sequence[Line]) -> list[Line]:
+        """Draw lines, so that they are of all writers, and keep their order."""
+        chosen = random.Random(self.seed).sample(range(len(lines)), min(self.lines, len(lines)))  # noqa: S311
+        return [lines[index] for index in sorted(chosen)]
 
 
 @dataclass(frozen=True)
@@ -36,17 +61,24 @@ class OnnxOptions:
     """What the graph should allow.
 
     Raises:
-        ExportError: if a number is out of range.
+        ExportError: if a number is out of range, or the opset does not know the precision.
     """
 
     opset: int = 20  # the highest that TensorRT 10.3 reads
-    precision: Precision = "fp32"
+    plan: PrecisionPlan = field(default_factory=PrecisionPlan)
     batch: int | None = None  # lines per run; None: any number
     width: int | None = None  # pixels of a line; None: any multiple of 8 from 32 to 2048
+    calibration: CalibrationOptions = field(default_factory=CalibrationOptions)
+
+    @property
+    def precision(self) -> str:
+        """The precision in a word, as the file tells it."""
+        return self.plan.name
 
     def __post_init__(self) -> None:
         if self.opset not in OPSETS:
             raise ExportError(f"opset {self.opset} is out of range; choose one from {OPSETS[0]} to {OPSETS[-1]}")
+        check_opset(self.plan, self.opset)
         if self.batch is not None and self.batch < 1:
             raise ExportError(f"batch {self.batch} is out of range; give at least 1, or 'dynamic'")
         if self.width is not None and self.width not in IMAGE_WIDTHS:
@@ -68,7 +100,8 @@ def export_onnx(
         target: the ``.onnx`` file.
         options: batch, width and opset.
         tolerance: how far the logits of its float32 form may be from PyTorch's.
-        lines: real lines, on which a graph of lower precision is checked for values out of its range.
+        lines: real lines, on which a graph of lower precision is checked for values out of its range, and int8 is
+            calibrated.
         on_step: told what is being done.
 
     Returns:
@@ -76,15 +109,18 @@ def export_onnx(
 
     Raises:
         ExportError: if PyTorch cannot export it.
+        PrecisionPlanError: if the plan does not fit the network, or needs lines and there are none.
         ParityError: if a check fails.
     """
     options = options or OnnxOptions()
+    if "int8" in options.plan.precisions and not lines:
+        raise PrecisionPlanError("int8 chooses its steps on real lines; give --lines DIR, and --list FILE")
     with atomic_path(target) as temporary:
         on_step("exporting the graph")
         write_graph(model, temporary, options)
         on_step("checking it against PyTorch")
         checks = check_onnx(temporary, model, options.batch, options.width, tolerance or OnnxTolerance())
-        if options.precision == "fp16":
+        if options.precision != "fp32":
             checks += _lower(model, temporary, options, lines, on_step)
         return checks
 
@@ -92,18 +128,22 @@ def export_onnx(
 def _lower(
     model: Model, path: Path, options: OnnxOptions, lines: Sequence[Line], on_step: Callable[[str], None]
 ) -> list[Check]:
-    """Replace a checked float32 graph by its FP16 form, and check that too."""
-    from htr_export.precision.lowering import lower
-    from htr_export.precision.plan import PrecisionPlan
-    from htr_export.precision.ranges import measure_ranges
-
-    ranges = None
-    if lines:
-        on_step(f"measuring the range of every node on {len(lines)} lines")
-        ranges = measure_ranges(path, lines, model.preprocessing, options.batch or 1)
+    """Replace a checked float32 graph by its form of lower precision, and check that too."""
+    spec = replace(model.preprocessing, width=options.width or model.preprocessing.width)
+    batch, plan = options.batch or 1, options.plan
+    ranges = calibration = None
+    if lines and "fp16" in plan.precisions:
+        on_step(f"measuring the range of every node on {len(lines[:RANGE_LINES])} lines")
+        ranges = measure_ranges(path, lines[:RANGE_LINES], spec, batch)
+    if "int8" in plan.precisions:
+        chosen = options.calibration.draw(lines)
+        on_step(f"calibrating on {len(chosen)} lines")
+        calibration = calibrate(path, chosen, spec, options.calibration.method, batch=batch)
     on_step("lowering the precision")
-    report = lower(path, path, PrecisionPlan("fp16"), ranges=ranges)
-    return [*report.checks(), *check_lowered(path, model, options.batch, options.width)]
+    report = lower(path, path, plan, ranges=ranges, calibration=calibration)
+    on_step("checking it against PyTorch")
+    sample_N1HW = next(fitted_batches(lines, spec, options.batch or 2)) if lines else None
+    return [*report.checks(), *check_lowered(path, model, plan, options.batch, options.width, sample_N1HW)]
 
 
 def write_graph(model: Model, path: Path, options: OnnxOptions) -> None:

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from htr_engines.bundle import MANIFEST, SCHEMA_VERSION
-from htr_engines.errors import ParityError
+from htr_engines.errors import ExportError, ParityError
 from htr_engines.files import sha256_of, write_text
 from htr_engines.lines import read_lines
 from htr_export.bundle_writer import write_bundle
 from htr_export.model import load_model
-from htr_export.onnx_export import RANGE_LINES, OnnxOptions, export_onnx, tool_version
+from htr_export.onnx_export import OnnxOptions, export_onnx, tool_version
 from htr_export.strip import strip_checkpoint
 from htr_export.validation.parity import ValidationOptions
 from htr_export.validation.report import load_report
@@ -91,6 +91,11 @@ def ship(request: ShipRequest, command: str, progress: Progress | None = None) -
         HtrError: if an input cannot be used.
     """
     progress = progress or Progress()
+    if "bf16" in request.onnx.plan.precisions:
+        raise ExportError(
+            "no engine runs bf16 on the CPU, so it cannot be proven on lines and bundled; use 'htr-export onnx' and "
+            "'htr-export trt'"
+        )
     memory = _Memory(request.work / "steps.json")
     return [
         _strip(request, memory, progress),
@@ -147,7 +152,7 @@ def _strip(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
 def _onnx(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
     progress.on_step("onnx")
     model, output = request.work / "model.safetensors", request.model
-    lines = read_lines(request.lines_dir, request.list_file)[:RANGE_LINES] if request.onnx.precision != "fp32" else []
+    lines = read_lines(request.lines_dir, request.list_file) if request.onnx.precision != "fp32" else []
     done, seconds = memory.run(
         "onnx",
         [sha256_of(model), asdict(request.onnx), _content(lines)],

@@ -6,7 +6,7 @@ graph, so that the memory needed does not grow with the number of lines.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 
     from htr_engines.lines import Line
     from htr_engines.preprocess import Preprocessing
+    from htr_export.precision.plan import Method
 
-Method = Literal["minmax", "percentile", "entropy"]
-METHODS: tuple[Method, ...] = get_args(Method)
 BINS = 4096
 LEVELS = 128  # int8 values that are not negative
 SAMPLES = 1 << 16  # values of a tensor and line that enter its histogram

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     from onnx import ModelProto
 
-BF16_OPSET = 22  # from here on convolutions know bfloat16
-HALF_INT8_OPSET = 19  # from here on QuantizeLinear knows half precision and bfloat16
-
 
 @dataclass(frozen=True)
 class LoweringReport:
@@ -124,9 +121,10 @@ def check_opset(plan: PrecisionPlan, opset: int) -> None:
     Raises:
         ExportError: if it does not; its message says from which opset on.
     """
-    needed = BF16_OPSET if "bf16" in plan.precisions else HALF_INT8_OPSET if plan.name == MIXED else 0
-    if opset < needed:
-        raise ExportError(f"opset {opset} does not know this precision; give --opset {needed} or a later one")
+    if opset < plan.lowest_opset:
+        raise ExportError(
+            f"opset {opset} does not know this precision; give --opset {plan.lowest_opset} or a later one"
+        )
 
 
 def _check_is_float32(model: ModelProto, source: Path) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+Method = Literal["minmax", "percentile", "entropy"]  # how int8 chooses where to clip
 SCHEMA_VERSION = 1
 KEYS = ("schema_version", "default", "modules")
 MIXED = "mixed"  # the precision of a graph by a plan that names more than one
@@ -78,6 +79,13 @@ class PrecisionPlan:
     def float_precision(self) -> Precision:
         """In what the nodes of ``int8`` modules are computed that have no int8 form."""
         return "fp32" if self.default == "int8" else self.default
+
+    @property
+    def lowest_opset(self) -> int:
+        """The first ONNX opset that knows the plan's precisions."""
+        if "bf16" in self.precisions:
+            return 22  # convolutions know bfloat16 from here on
+        return 19 if self.name == MIXED else 18  # QuantizeLinear knows half precision from 19 on
 
     def precision_of(self, module: str) -> Precision:
         """Return the precision of a module by its path, such as ``blocks.3.attn.qkv``."""
