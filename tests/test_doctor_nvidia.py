@@ -175,7 +175,7 @@ def test_providers_need_their_libraries(tmp_path):
     assert able(diagnosis.engines) == ["onnxruntime-cuda", "onnxruntime"]
     assert "libnvinfer.so.10" in of(diagnosis, "onnxruntime-tensorrt")[0][0][1]
     install(machine, {}, "tensorrt_libs/libnvinfer.so.10")
-    assert able(examine(machine).engines) == ["onnxruntime-tensorrt", "onnxruntime-cuda", "onnxruntime"]
+    assert able(examine(machine).engines) == ["onnxruntime-cuda", "onnxruntime", "onnxruntime-tensorrt"]
 
 
 def test_a_gpu_without_a_driver(tmp_path):

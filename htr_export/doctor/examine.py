@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from htr_engines.engine import ENGINES
+from htr_engines.selection import RANKING
 from htr_export.doctor.finding import usable
 from htr_export.doctor.jetson import jetson_findings
 from htr_export.doctor.memory import EXPORT_BYTES, disk_findings, memory_finding
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from htr_export.doctor.machine import Machine
     from htr_export.doctor.surroundings import Surroundings
 
+# As htr-read prefers them; the last ones it takes only when they are named.
+PREFERENCE = tuple(dict.fromkeys([*(engine for engine, _ in RANKING), *ENGINES]))
 # The libraries of ONNX Runtime's providers, by engine.
 PROVIDERS = {
     "onnxruntime-tensorrt": "tensorrt",
@@ -55,7 +59,7 @@ class Diagnosis:
 
     findings: tuple[Finding, ...]
     builds: tuple[Ability, ...]
-    engines: tuple[Ability, ...]  # the ones that htr-read would rather take first
+    engines: tuple[Ability, ...]  # by PREFERENCE
 
     @property
     def choice(self) -> str | None:
@@ -94,7 +98,7 @@ def examine(machine: Machine) -> Diagnosis:
             _ability("tensorrt plan", [*export, *tensorrt, *tensorrt_device, *access]),
             _ability("tensorrt-rtx plan", [*export, *rtx]),
         ),
-        engines=tuple(_ability(name, findings) for name, findings in engines.items()),
+        engines=tuple(_ability(name, engines[name]) for name in PREFERENCE),
     )
 
 
