@@ -39,6 +39,7 @@ class Gpu:
         self.name = "Fake GPU"
         self.capability = (8, 6)
         self.devices = 1
+        self.driver = 13000
         self.failing: dict[str, int] = {}  # function -> after how many more calls it fails once
         self.memory: dict[int, np.ndarray] = {}
         self.pinned: dict[int, Any] = {}
@@ -188,7 +189,7 @@ class CudaRuntime:
 
     @answers
     def cudaDriverGetVersion(self) -> int:
-        return 13000
+        return self.gpu.driver
 
     @answers
     def cudaStreamCreateWithFlags(self, flags: int) -> int:

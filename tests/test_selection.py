@@ -21,8 +21,10 @@ from htr_engines.environment import describe_environment, hardware_of
 from htr_engines.errors import BundleError, DataError, EngineError, ParityError
 from htr_engines.files import sha256_of
 from htr_engines.selection import offers, select
+from htr_engines.self_test import tolerance_of
 from htr_export.bundle_writer import write_bundle
 from htr_export.cli import main as htr_export
+from htr_export.validation.run import ValidationRequest, validate_files
 
 CONFIG_OF_8 = {**CONFIG.to_dict(), "num_classes": 8, "image_width": 64}
 
@@ -151,7 +153,7 @@ def test_a_faster_model_without_proof_is_not_taken_and_that_is_said(tmp_path, fp
     assert [entry["validation"]["passed"] for entry in manifest["models"]] == [False, True]
     engine, file, why = selected(tmp_path / "a.htr")
     assert (engine, file) == ("openvino", "model.onnx")
-    assert "(fp32; PASSED on 100 lines)" in why
+    assert "(fp32; PASSED on 100 lines with onnxruntime)" in why
     assert "openvino with model.int8.onnx (not validated)" in why
     assert "\n" not in why
 
@@ -173,7 +175,7 @@ def test_of_several_plans_the_one_for_this_gpu_is_taken(gpu, tmp_path, fp32, pla
     result = read(tmp_path / "a.htr", image)
     assert result.exit_code == 0, result.output
     (line,) = result.stderr.splitlines()
-    assert line.startswith("tensorrt reads model.sm86.plan (fp16; PASSED on 100 lines)")
+    assert line.startswith("tensorrt reads model.sm86.plan (fp16; PASSED on 100 lines with onnxruntime)")
     assert "model.sm87.plan (it was built for compute capability 8.7, this GPU has compute capability 8.6)" in line
     assert result.stdout == read(tmp_path / "a.htr", image, "--engine", "onnxruntime").stdout
     assert gpu.leaks() == {}
@@ -191,6 +193,27 @@ def test_without_its_gpu_a_bundle_of_plans_is_read_on_the_cpu(monkeypatch, tmp_p
     forced = read(tmp_path / "a.htr", image, "--engine", "tensorrt")
     assert forced.exit_code == 1
     assert "no NVIDIA GPU here; check it with nvidia-smi" in forced.stderr
+
+
+def test_a_plan_is_validated_and_bundled_like_any_other_file(gpu, tmp_path, fp32, plans, image):
+    (tmp_path / "lines").mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        shutil.copyfile(image, tmp_path / "lines" / name)
+    request = ValidationRequest(fp32, plans[0], tmp_path / "lines", report=tmp_path / "report")
+    document = validate_files(request, "htr-export validate").document
+    assert document["passed"] is True
+    candidate = document["inputs"]["candidate"]
+    assert (candidate["engine"], candidate["precision"]) == ("tensorrt", "fp16")
+    write_bundle([fp32, *plans], tmp_path / "a.htr", [tmp_path / "report"])
+    engine, file, why = selected(tmp_path / "a.htr")
+    assert (engine, file) == ("tensorrt", "model.sm86.plan")
+    assert "with tensorrt)" in why
+    assert gpu.leaks() == {}
+
+
+def test_int8_engines_may_differ_more_than_others():
+    limits = [tolerance_of(*what) for what in (("fp32", "cpu"), ("fp32", "cuda:0"), ("fp16", "cpu"), ("int8", "cpu"))]
+    assert limits == [0.01, 0.5, 0.5, 2.0]
 
 
 def test_figures_measured_on_this_machine_decide(tmp_path, fp32, int8):

@@ -42,7 +42,7 @@ class BundledModel:
     file: Path
     engines: tuple[str, ...]  # that can run it
     precision: str
-    verdict: str = NOT_VALIDATED  # of the validation of this very file
+    verdict: str = NOT_VALIDATED  # of the validation of this very file, and the engine that ran it
     proven: bool = False  # whether that was passed
     latency: Mapping[str, Figure] = field(default_factory=dict)  # by engine
 
@@ -131,13 +131,13 @@ def open_verified(folder: Path) -> Bundle:
 
 
 def _model(folder: Path, entry: dict[str, Any]) -> BundledModel:
-    latency = entry.get("latency", {})
+    latency, validation = entry.get("latency", {}), entry["validation"]
     return BundledModel(
         file=_inside(folder, entry["file"]),
         engines=tuple(entry["engines"]),
         precision=entry["precision"],
-        verdict=str(entry["validation"]["verdict"]),
-        proven=entry["validation"]["passed"] is True,
+        verdict=f"{validation['verdict']} with {validation['engine']}" if "engine" in validation else NOT_VALIDATED,
+        proven=validation["passed"] is True,
         latency={name: Figure(float(one["seconds"]), str(one["hardware"])) for name, one in latency.items()},
     )
 

@@ -27,6 +27,9 @@ class CudaPythonMemory:
         from cuda.bindings import runtime
 
         self._runtime: Any = runtime
+        driver = self._call(runtime.cudaDriverGetVersion)
+        if driver == 0:
+            raise EngineError("there is no NVIDIA driver here; install it, or choose another engine")
         devices = self._call(runtime.cudaGetDeviceCount)
         if devices == 0:
             raise EngineError("there is no NVIDIA GPU here; check it with nvidia-smi, or choose another engine")
@@ -34,8 +37,7 @@ class CudaPythonMemory:
         major = self._call(runtime.cudaDeviceGetAttribute, attribute.cudaDevAttrComputeCapabilityMajor, 0)
         minor = self._call(runtime.cudaDeviceGetAttribute, attribute.cudaDevAttrComputeCapabilityMinor, 0)
         name = self._call(runtime.cudaGetDeviceProperties, 0).name
-        version = self._call(runtime.cudaDriverGetVersion)
-        self.device = CudaDevice(name.decode(), f"{major}.{minor}", cuda_version(version), devices)
+        self.device = CudaDevice(name.decode(), f"{major}.{minor}", cuda_version(driver), devices)
         self._stream = self._call(runtime.cudaStreamCreateWithFlags, runtime.cudaStreamNonBlocking)
         self.stream = int(self._stream)
 

@@ -44,7 +44,7 @@ def lines_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @lines_options
 @click.option("--report", type=FILE, help="Folder for the report.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Lines a batch.")
-@click.option("--engine", help="What runs the candidate: onnxruntime, onnxruntime-cuda, openvino.")
+@click.option("--engine", help="What runs the candidate: openvino, onnxruntime-cuda, ...")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON instead of the tables.")
 @click.pass_context
 def validate_command(
@@ -141,7 +141,7 @@ def print_summary(validation: Validation, request: ValidationRequest) -> None:
 def _next_step(passed: bool, request: ValidationRequest) -> str:
     if request.report is None:
         return "Next: add --report DIR to see the changed lines and to let a bundle carry the proof"
-    if not passed or request.candidate.suffix != ".onnx":
+    if not passed or request.candidate.suffix not in {".onnx", ".plan"}:
         return f"Next: look at {request.report / 'report.html'}"
     bundle = f"{request.candidate.name.split('.')[0]}.htr"
     arguments = ["bundle", str(request.candidate), "-o", bundle, "--report", str(request.report)]
