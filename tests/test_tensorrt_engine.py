@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from trt_fakes import profile, write_plan
 
 from htr_engines.cuda_memory import open_cuda
+from htr_engines.cuda_python_memory import CudaPythonMemory
 from htr_engines.engine import infer_lines, open_engine
 from htr_engines.errors import EngineError, MissingExtraError
 from htr_engines.profiles import split_batch
@@ -84,6 +85,14 @@ def test_batches_outside_the_profile_are_filled_up_or_split(gpu, tmp_path, tiny,
     image_N1HW = lines(count)
     with open_engine(plan, "tensorrt") as engine:
         assert np.array_equal(infer_lines(engine, image_N1HW), expected(tiny, image_N1HW))
+    assert gpu.leaks() == {}
+
+
+def test_a_plan_of_fixed_batch_has_no_profiles_to_ask_for(gpu, tmp_path, tiny):
+    plan = write_plan(tmp_path / "x.plan", tiny, [profile(4, 4, 4)])
+    with open_engine(plan, "tensorrt") as engine:
+        for count in (1, 4, 9):
+            assert np.array_equal(infer_lines(engine, lines(count)), expected(tiny, lines(count)))
     assert gpu.leaks() == {}
 
 
@@ -340,6 +349,44 @@ def test_the_real_cuda_python_gives_its_reason_without_a_gpu():
         pytest.skip("there is a GPU here")
     with pytest.raises(EngineError, match=r"no NVIDIA driver here|CUDA's cudaGetDeviceCount failed: "):
         open_cuda("trt")
+
+
+def test_the_real_cuda_python_takes_the_arguments_that_it_is_given():
+    """Without a driver every call gives an error of CUDA, and a wrong argument another one."""
+    runtime = pytest.importorskip("cuda.bindings.runtime", reason="cuda-python is not installed")
+    if runtime.cudaDriverGetVersion()[1]:
+        pytest.skip("there is a driver here")
+    memory = object.__new__(CudaPythonMemory)
+    memory._runtime, memory._stream = runtime, runtime.cudaStream_t(4096)
+    host, graph = np.zeros(16, np.uint8), runtime.cudaGraphExec_t(4096)
+    for call in (
+        lambda: memory.allocate(16),
+        lambda: memory.free(4096),
+        lambda: memory.allocate_host(16),
+        lambda: memory.free_host(host),
+        lambda: memory.upload(4096, host),
+        lambda: memory.download(host, 4096),
+        memory.synchronize,
+        lambda: memory.capture(lambda: None),
+        lambda: memory.launch(graph),
+        lambda: memory.free_graph(graph),
+        memory.close,
+    ):
+        with pytest.raises(EngineError, match="CUDA's cuda"):
+            call()
+
+
+def test_the_real_tensorrt_rtx_gives_its_reason_for_a_plan_that_it_cannot_read(monkeypatch, tmp_path, tiny):
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+    gpu = Gpu()
+    real = sys.modules["tensorrt_rtx"]
+    trt_fakes.install(monkeypatch, gpu)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", real)
+    version = real.__version__
+    plan = write_plan(tmp_path / "x.plan", tiny, [profile(1, 4, 8)], runtime="tensorrt-rtx", runtime_version=version)
+    with pytest.raises(EngineError, match=r"TensorRT cannot read .*x\.plan: (?!it gives no reason).+; build it again"):
+        open_engine(plan, "tensorrt-rtx")
+    assert gpu.leaks() == {}
 
 
 @pytest.mark.gpu

@@ -148,8 +148,14 @@ class Engine:
         assert name in {"image", "logits"}
         return self._dtype
 
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        assert name == "image"
+        axes = zip(*(shape for profile in self.profiles for shape in (profile[0], profile[2])), strict=True)
+        return tuple(lengths[0] if len(set(lengths)) == 1 else -1 for lengths in axes)
+
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
         assert name == "image"
+        assert -1 in self.get_tensor_shape(name), "a fixed shape has no profile"
         return self.profiles[profile_index]
 
     def create_runtime_config(self) -> RuntimeConfig:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from htr_engines.plan import PlanSidecar
 
 MAX_CONTEXTS = 8  # kept at a time, each with its graph; the one not used for longest goes first
+OPEN_AXIS = -1
 _PACKAGES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 _EXTRAS = {"tensorrt": "trt", "tensorrt-rtx": "rtx"}
 _log = logging.getLogger(__name__)
@@ -87,7 +88,8 @@ class TensorRtEngine(ClosesOnExit):
         capability = self._cuda.device.compute_capability
         check_fits(sidecar, plan, runtime=runtime, version=trt.__version__, compute_capability=capability)
         self._logger = _make_logger(trt)
-        self._engine = _deserialize(trt, plan, sidecar, self._logger)
+        self._runtime = trt.Runtime(self._logger)  # has to outlive the engine
+        self._engine = _deserialize(self._runtime, plan, sidecar, self._logger)
         stack.callback(self._drop_engine)
         _check_tensors(trt, self._engine, sidecar, plan)
         self._names = sidecar.input.name, sidecar.output.name
@@ -202,7 +204,7 @@ class TensorRtEngine(ClosesOnExit):
             self._drop(self._slots.popitem()[1])
 
     def _drop_engine(self) -> None:
-        self._engine = None
+        self._engine = self._runtime = None
 
     def close(self) -> None:
         """Free everything on the GPU; a second call does nothing."""
@@ -241,8 +243,7 @@ def _make_logger(trt: Any) -> Any:  # noqa: ANN401
     return Logger()
 
 
-def _deserialize(trt: Any, plan: Path, sidecar: PlanSidecar, logger: Any) -> Any:  # noqa: ANN401
-    runtime = trt.Runtime(logger)
+def _deserialize(runtime: Any, plan: Path, sidecar: PlanSidecar, logger: Any) -> Any:  # noqa: ANN401
     if sidecar.version_compatible:
         runtime.engine_host_code_allowed = True  # such a plan brings the code of its own runtime
     engine = runtime.deserialize_cuda_engine(plan.read_bytes())
@@ -261,6 +262,9 @@ def _check_tensors(trt: Any, engine: Any, sidecar: PlanSidecar, plan: Path) -> N
 
 
 def _profiles(engine: Any, name: str) -> list[Profile]:  # noqa: ANN401
+    shape = tuple(engine.get_tensor_shape(name))
+    if OPEN_AXIS not in shape:  # then there is nothing for profiles to tell
+        return [Profile(shape, shape, shape)]
     indices = range(engine.num_optimization_profiles)
     return [Profile(*(tuple(shape) for shape in engine.get_tensor_profile_shape(name, index))) for index in indices]
 
