@@ -12,6 +12,7 @@ from htr_engines.charset import PRESETS, Charset, preset, read_charset
 from htr_engines.console import HtrGroup, progress, stderr_console
 from htr_export.doctor.command import doctor_command
 from htr_export.onnx_options import chosen_options, onnx_options
+from htr_export.precision.search_command import search_command
 from htr_export.trt.command import trt_command
 from htr_export.validation.command import lines_options, validate_command
 
@@ -124,6 +125,7 @@ def onnx(
 
 
 main.add_command(validate_command)
+main.add_command(search_command)
 main.add_command(trt_command)
 main.add_command(doctor_command)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from htr_export.precision.search_assembly import Move, assemble, ordered
-from htr_export.precision.search_groups import MOST, REST, Group, find_groups
+from htr_export.precision.search_groups import REST, Group, find_groups
 from htr_export.precision.search_inputs import calibration_key, choose_lines, prepare_source, search_key
 from htr_export.precision.search_journal import Journal
 from htr_export.precision.sensitivity import Bench, Reader, plan_of
@@ -76,7 +76,7 @@ def search(request: SearchRequest, progress: Progress | None = None) -> SearchRe
         progress.on_step("Preparing the float32 graph")
         source = prepare_source(request.model, Path(scratch), request.tried)
         spec = source.preprocessing
-        groups = find_groups(source.graph, spec.height, spec.width, MOST)
+        groups = find_groups(source.graph, spec.height, spec.width, request.groups)
         key = search_key(request, lines)
         journal = Journal(request.journal, key)
         reader = Reader(request.engine, request.threads, request.target != "tensorrt", source.charset, spec)

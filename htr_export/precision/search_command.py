@@ -13,8 +13,7 @@ from htr_engines.console import HtrCommand, progress
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from htr_export.precision.calibration import Method
-    from htr_export.precision.plan import Precision
+    from htr_export.precision.plan import Method, Precision
     from htr_export.precision.search import SearchResult
     from htr_export.precision.search_inputs import Judge, SearchRequest, Target
 
@@ -64,6 +63,13 @@ FILE = click.Path(path_type=Path)
     help="What has to stay within: the 95 % interval, as in 'validate', or the estimate.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Use only N lines, drawn by the seed.")
+@click.option(
+    "--groups",
+    type=click.IntRange(min=1),
+    default=48,
+    show_default=True,
+    help="Groups of modules, at most; each is tried alone.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=2512, show_default=True, help="Divides the lines.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all physical cores]")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON instead of the tables.")
@@ -81,6 +87,7 @@ def search_command(
     max_cer_increase: float,
     judge: Judge,
     limit: int | None,
+    groups: int,
     seed: int,
     threads: int | None,
     as_json: bool,
@@ -111,6 +118,7 @@ def search_command(
         max_cer_increase,
         judge,
         limit,
+        groups,
         threads,
         seed,
     )
@@ -186,7 +194,6 @@ def _next_step(result: SearchResult) -> str:
     model = request.model if request.model.suffix == ".safetensors" else Path("MODEL.safetensors")
     listed = request.calibration_list or request.list_file
     arguments = [model, "-o", f"{request.model.stem}.mixed.onnx", "--precision", request.output]
-    arguments += ["--opset", result.plan.lowest_opset] if "bf16" in result.plan.precisions else []
     arguments += ["--lines", request.lines_dir, *(["--list", listed] if listed else [])]
     command = shlex.join(["htr-export", "onnx", *map(str, arguments)])
     return f"Wrote {request.output} and {request.page}\nNext: {command}"

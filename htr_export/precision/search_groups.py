@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from onnx import ModelProto, NodeProto
 
-MOST = 48  # groups; each costs a reading of all lines
 REST = "the rest"  # of the network: norms, sums and whatever has no weights
 _HEAVY = ("Conv", "MatMul", "Gemm")
 
@@ -67,9 +67,10 @@ def find_groups(model: Path, height: int, width: int, most: int) -> list[Group]:
 def divide(work: Mapping[str, float], most: int) -> list[str]:
     """Divide modules into groups by the beginnings of their paths.
 
-    All begin as one group for each first name. Then the kind of group that does most of the work is divided by the next
-    name of its paths, as long as there are not too many; ``blocks.0`` and ``blocks.7`` are of one kind and are divided
-    together. What does less work than a group's fair share is left whole.
+    A number belongs to the name before it: ``blocks.0.attn`` has two names. All modules of one first name begin as a
+    group. Then kinds of groups are divided by the next name of their paths, those of fewest names first and of these
+    that which does most of the work, as long as there are not too many; ``blocks.0`` and ``blocks.7`` are of one kind
+    and are divided together. A kind that does less work than a group's fair share is left whole.
 
     Args:
         work: that each module does, by path, in any unit.
@@ -79,26 +80,26 @@ def divide(work: Mapping[str, float], most: int) -> list[str]:
         The beginnings, in the order of ``work``. Where a module that is a group has groups below it, it stands for what
         they leave over.
     """
-    depths = dict.fromkeys(work, 1)
-    whole: set[str] = set()
+    names = {module: _names(module) for module in work}
+    lengths = dict.fromkeys(work, 1)  # of each module's group, in names
+    whole: set[tuple[str, ...]] = set()
     while True:
-        kinds: dict[str, list[str]] = {}
-        for module, depth in depths.items():
-            kinds.setdefault(_kind(module, depth), []).append(module)
+        kinds: dict[tuple[str, ...], list[str]] = {}
+        for module, length in lengths.items():
+            kinds.setdefault(_kind(names[module][:length]), []).append(module)
         divisible = {
             kind: sum(work[module] for module in modules)
             for kind, modules in kinds.items()
-            if kind not in whole and any(module.count(".") >= depths[module] for module in modules)
+            if kind not in whole and any(len(names[module]) > len(kind) for module in modules)
         }
         if not divisible:
-            return list(dict.fromkeys(_beginning(module, depth) for module, depth in depths.items()))
-        kind = max(divisible, key=lambda name: divisible[name])
-        finer = {**depths, **{module: min(depths[module] + 1, module.count(".") + 1) for module in kinds[kind]}}
-        count = len({_beginning(module, depth) for module, depth in finer.items()})
-        if count > most or divisible[kind] * most < sum(work.values()):
+            return _beginnings(names, lengths)
+        kind = min(divisible, key=lambda candidate: (len(candidate), -divisible[candidate]))
+        finer = {**lengths, **{module: min(len(kind) + 1, len(names[module])) for module in kinds[kind]}}
+        if len(_beginnings(names, finer)) > most or divisible[kind] * most < sum(work.values()):
             whole.add(kind)
         else:
-            depths = finer
+            lengths = finer
 
 
 def group_of(module: str, paths: Sequence[str]) -> str:
@@ -148,9 +149,14 @@ def _work(node: NodeProto, shapes: Mapping[str, Sequence[int]]) -> float:
     return work
 
 
-def _kind(module: str, depth: int) -> str:
-    return ".".join("*" if name.isdecimal() else name for name in module.split(".")[:depth])
+def _names(module: str) -> tuple[str, ...]:
+    """Cut a path into names with their numbers: ``("blocks.0", "attn", "qkv")``."""
+    return tuple(re.split(r"\.(?!\d+(?:\.|$))", module))
 
 
-def _beginning(module: str, depth: int) -> str:
-    return ".".join(module.split(".")[:depth])
+def _kind(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(re.sub(r"\.\d+", ".*", name) for name in names)
+
+
+def _beginnings(names: Mapping[str, tuple[str, ...]], lengths: Mapping[str, int]) -> list[str]:
+    return list(dict.fromkeys(".".join(names[module][:length]) for module, length in lengths.items()))

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
     from htr_engines.charset import Charset
     from htr_engines.lines import Line
-    from htr_export.precision.calibration import Method
-    from htr_export.precision.plan import Precision
+    from htr_export.precision.plan import Method, Precision
     from htr_export.precision.search_journal import Part
 
 Target = Literal["onnxruntime", "openvino", "tensorrt"]
@@ -33,6 +32,7 @@ TRIED: dict[Target, tuple[Precision, ...]] = {  # where the user does not say; w
     "openvino": ("int8",),
     "tensorrt": ("fp16", "int8"),
 }
+LIBRARIES = ("htr-export", "numpy", "pillow", "onnx", "onnxruntime", "openvino")  # that have a say in an outcome
 FEWEST_LINES = 4  # two parts of two
 
 
@@ -51,6 +51,7 @@ class SearchRequest:
     max_cer_increase: float = 0.1  # percentage points
     judge: Judge = "interval"  # what of the increase has to stay within: its 95 % interval, or the estimate
     limit: int | None = None  # lines, drawn by the seed
+    groups: int = 48  # of modules, at most; each costs a reading of the measuring lines
     threads: int | None = None
     seed: int = 2512
 
@@ -159,12 +160,13 @@ def calibration_key(request: SearchRequest, lines: SearchLines) -> str:
 
 def search_key(request: SearchRequest, lines: SearchLines) -> str:
     """Return the SHA-256 of all that the outcome of a trial depends on: model, lines, engine, threads and versions."""
+    installed = describe_environment()["libraries"]
     facts = {
         "calibration": calibration_key(request, lines),
         "lines": {part: [_fingerprint(line) for line in chosen] for part, chosen in lines.parts.items()},
         "target": request.target,
         "threads": request.threads,
-        "libraries": describe_environment()["libraries"],
+        "libraries": {name: installed.get(name) for name in LIBRARIES},
     }
     return _digest(facts)
 

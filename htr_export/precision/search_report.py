@@ -40,6 +40,7 @@ def to_document(result: SearchResult, command: str) -> dict[str, Any]:
             "max_cer_increase": request.max_cer_increase,
             "judge": request.judge,
             "limit": request.limit,
+            "groups": request.groups,
             "threads": request.threads,
             "seed": request.seed,
         },

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from htr_export.precision.plan import Precision
 
 ROUNDS = 40  # turns of each engine
-SECONDS = 4.0  # after which no further round begins, once there are FEWEST
+SECONDS = 3.0  # after which no further round begins, once there are FEWEST
 FEWEST = 8
 # Of the multiplications of a tensor core, against float32 (TF32): twice as many in half precision, four times in INT8.
 PROXY_COSTS: dict[Precision, float] = {"fp32": 1.0, "fp16": 0.5, "bf16": 0.5, "int8": 0.25}
