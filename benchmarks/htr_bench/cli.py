@@ -11,6 +11,8 @@ import click
 from htr_bench.chain import chain
 from htr_bench.exporters import exporters
 from htr_bench.options import batch_sizes, percentiles
+from htr_bench.plans import plans
+from htr_bench.precision import precision
 from htr_engines.console import HtrGroup, progress
 from htr_engines.errors import EngineError, UnstableError
 
@@ -33,6 +35,8 @@ def main() -> None:
 
 main.add_command(chain)
 main.add_command(exporters)
+main.add_command(plans)
+main.add_command(precision)
 
 
 @main.command()

@@ -1,0 +1,123 @@
+"""``htr-bench plans``: seconds, memory and size of the plans that ``htr-export trt`` builds."""
+
+from __future__ import annotations
+
+import json
+import resource
+import tempfile
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import click
+
+from htr_bench.chain import EXPORT, Limits, run_step
+from htr_engines.console import HtrCommand, stderr_console
+from htr_engines.errors import UnstableError
+
+SCHEMA_VERSION = 1
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+# What is promised of plans at the published size, on two cores.
+SECONDS = 30.0
+BYTES = {"fp16": 150e6, "int8": 100e6}
+
+
+@dataclass(frozen=True)
+class PlanFigures:
+    """A plan that was built in a process of its own."""
+
+    onnx: str
+    precision: str
+    runtime: str  # with its version
+    onnx_bytes: int
+    plan_bytes: int
+    build_seconds: float  # of the builder
+    command_seconds: float  # of the whole command: reading, lowering, parsing, building and writing
+    cpu_seconds: float  # of the whole command, over all cores: what a busy machine does not change much
+    peak_bytes: int  # resident memory at its highest
+
+    @property
+    def passed(self) -> bool:
+        """Whether time and size keep to what is promised."""
+        return self.build_seconds <= SECONDS and self.plan_bytes <= BYTES.get(self.precision, float("inf"))
+
+
+def measure_plan(onnx: Path, runtime: str, folder: Path) -> PlanFigures:
+    """Build a plan of an ONNX file by the command line.
+
+    Raises:
+        EngineError: with what the command said, if it fails.
+    """
+    from htr_engines.plan import read_sidecar
+
+    plan = folder / "measured.plan"
+    before = _cpu_seconds()
+    step = run_step(f"trt {onnx.name}", [*EXPORT, "trt", str(onnx), "-o", str(plan), "--runtime", runtime], Limits())
+    sidecar = read_sidecar(plan)
+    return PlanFigures(
+        onnx=onnx.name,
+        precision=sidecar.precision,
+        runtime=f"{sidecar.runtime} {sidecar.runtime_version}",
+        onnx_bytes=onnx.stat().st_size,
+        plan_bytes=sidecar.plan_bytes,
+        build_seconds=sidecar.seconds,
+        command_seconds=step.seconds,
+        cpu_seconds=_cpu_seconds() - before,
+        peak_bytes=step.peak_bytes,
+    )
+
+
+def _cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+@click.command("plans", cls=HtrCommand)
+@click.argument("models", type=EXISTING_FILE, nargs=-1, required=True, metavar="MODEL.onnx...")
+@click.option(
+    "--runtime",
+    type=click.Choice(["tensorrt", "tensorrt-rtx"]),
+    default="tensorrt-rtx",
+    show_default=True,
+    help="Builder.",
+)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all the figures.")
+@click.option("--strict", is_flag=True, help="Exit with code 4 if a limit is missed.")
+def plans(models: tuple[Path, ...], runtime: str, json_file: Path | None, *, strict: bool) -> None:
+    """Measure the builds of plans from ONNX files against what is promised of them.
+
+    A float32 graph becomes an FP16 plan. The promises hold for the published size (base) on two cores.
+    """
+    from htr_engines.environment import command_line, describe_environment
+    from htr_engines.files import write_text
+
+    environment = describe_environment()
+    with tempfile.TemporaryDirectory() as scratch, stderr_console().status("building plans"):
+        figures = [measure_plan(model, runtime, Path(scratch)) for model in models]
+    for one in figures:
+        click.echo(_row(one))
+    if json_file:
+        document = {
+            "schema_version": SCHEMA_VERSION,
+            "kind": "htr-bench plans",
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "command": command_line(),
+            "units": {"seconds": "s", "bytes": "B"},
+            "limits": {"build_seconds": SECONDS, "plan_bytes": BYTES},
+            "environment": environment,
+            "plans": [{**asdict(one), "passed": one.passed} for one in figures],
+        }
+        write_text(json_file, json.dumps(document, indent=1) + "\n")
+        click.echo(f"Next: all figures are in {json_file}")
+    if strict and (missed := [one.onnx for one in figures if not one.passed]):
+        raise UnstableError(f"over the limit: {', '.join(missed)}; run again on a quiet machine")
+
+
+def _row(one: PlanFigures) -> str:
+    limit = f" (limit {BYTES[one.precision] / 1e6:.0f} MB)" if one.precision in BYTES else ""
+    return (
+        f"-[{'✓' if one.passed else 'x'}] {one.onnx}: {one.precision} on {one.runtime}, "
+        f"build {one.build_seconds:.1f} s (limit {SECONDS:.0f} s), command {one.command_seconds:.1f} s "
+        f"({one.cpu_seconds:.1f} s of CPU), plan {one.plan_bytes / 1e6:.1f} MB{limit}, "
+        f"peak {one.peak_bytes / 1e6:.0f} MB"
+    )

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from htr_bench import plans
+from htr_bench.cli import main
+from htr_bench.plans import PlanFigures
+
+FIGURES = PlanFigures("m.onnx", "fp16", "tensorrt-rtx 1.7.1", 265_000_000, 145_400_000, 12.0, 20.0, 25.0, 2_000_000_000)
+
+
+@pytest.mark.parametrize(
+    ("changes", "passed"),
+    [
+        ({}, True),
+        ({"build_seconds": 31.0}, False),
+        ({"plan_bytes": 151_000_000}, False),
+        ({"precision": "int8"}, False),
+        ({"precision": "fp32", "plan_bytes": 10**9}, True),
+    ],
+)
+def test_limits(changes, passed):
+    assert replace(FIGURES, **changes).passed is passed
+
+
+def test_the_command_shows_and_judges(tmp_path, monkeypatch):
+    model = tmp_path / "m.onnx"
+    model.touch()
+    monkeypatch.setattr(plans, "measure_plan", lambda *_arguments: replace(FIGURES, build_seconds=40.0))
+    arguments = ["plans", str(model), "--json", str(tmp_path / "plans.json")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert "-[x] m.onnx: fp16 on tensorrt-rtx 1.7.1, build 40.0 s (limit 30 s)" in result.stdout
+    document = json.loads((tmp_path / "plans.json").read_text(encoding="utf-8"))
+    assert [plan["passed"] for plan in document["plans"]] == [False]
+    strict = CliRunner().invoke(main, [*arguments, "--strict"])
+    assert strict.exit_code == 4
+    assert "over the limit: m.onnx" in strict.stderr
+
+
+def test_a_plan_is_measured_in_its_own_process(onnx_file, tmp_path):
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'htr-export[rtx]'")
+    figures = plans.measure_plan(onnx_file, "tensorrt-rtx", tmp_path)
+    assert figures.precision == "fp16"
+    assert figures.plan_bytes == (tmp_path / "measured.plan").stat().st_size
+    assert 0 < figures.build_seconds < figures.command_seconds
+    assert figures.cpu_seconds > 1
+    assert figures.peak_bytes > 100_000_000
