@@ -16,7 +16,7 @@ from htr_export.precision.images import fitted_batches
 from htr_export.precision.int8 import tensors_to_calibrate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -33,13 +33,7 @@ PERCENTILE = 99.99
 
 
 def calibrate(
-    model: Path,
-    lines: Iterable[Line],
-    spec: Preprocessing,
-    method: Method = "percentile",
-    *,
-    batch: int = 1,
-    on_lines: Callable[[int], None] = lambda _: None,
+    model: Path, lines: Iterable[Line], spec: Preprocessing, method: Method = "percentile", *, batch: int = 1
 ) -> dict[str, float]:
     """Run a float32 graph on lines and choose where int8 clips.
 
@@ -50,7 +44,6 @@ def calibrate(
         method: ``minmax`` clips nothing that was seen, ``percentile`` the largest ten thousandth of the values, and
             ``entropy`` what loses least information.
         batch: lines per run, the graph's own number where it is fixed.
-        on_lines: called with the number of lines done since the last call.
 
     Returns:
         The largest |x| that int8 holds, by tensor name; 0 for a tensor that was never anything else.
@@ -59,17 +52,25 @@ def calibrate(
         DataError: if no line could be read.
         ExportError: if a value was not finite.
     """
+    histograms = gather_histograms(model, lines, spec, batch)
+    return {name: histogram.limit(method) for name, histogram in histograms.items()}
+
+
+def gather_histograms(model: Path, lines: Iterable[Line], spec: Preprocessing, batch: int = 1) -> dict[str, Histogram]:
+    """Run a float32 graph on lines and count the values of what int8 would quantise, by tensor name.
+
+    The arguments and errors are those of :func:`calibrate`.
+    """
     session, names = _session(model)
     histograms = {name: Histogram() for name in ("image", *names)}
     for image_N1HW in fitted_batches(lines, spec, batch):
         histograms["image"].add(image_N1HW)
         for name, value in zip(names, session.run(names, {"image": image_N1HW}), strict=True):
             histograms[name].add(value)
-        on_lines(len(image_N1HW))
     for name, histogram in histograms.items():
         if not np.isfinite(histogram.peak):
             raise ExportError(f"the float32 graph gives values that are not finite ({name}); check its weights")
-    return {name: histogram.limit(method) for name, histogram in histograms.items()}
+    return histograms
 
 
 def _session(path: Path) -> tuple[InferenceSession, list[str]]:

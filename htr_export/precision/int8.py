@@ -1,9 +1,9 @@
 """INT8 as pairs of QuantizeLinear and DequantizeLinear, which TensorRT, ONNX Runtime and OpenVINO all fuse.
 
 Symmetric, since TensorRT takes no other zero point than 0; one scale per output channel of the weights and one per
-activation tensor; biases stay float. Outputs of convolutions are quantised too: ONNX Runtime computes a convolution in
-integers only between quantised tensors, and OpenVINO gains as well. Where a ReLU follows, both have the same scale, so
-that nothing is rounded twice.
+activation tensor; biases stay float. Outputs of convolutions are quantised too where one node reads them: ONNX Runtime
+computes a convolution in integers only between quantised tensors that have one reader each, and OpenVINO gains as well.
+Where a ReLU follows, both have the same scale, so that nothing is rounded twice.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def _readers(graph: GraphProto) -> dict[str, list[NodeProto]]:
 
 def _quantised_output(node: NodeProto, readers: Mapping[str, list[NodeProto]]) -> list[str]:
     """Return the tensor whose limit serves the output of a convolution: its own, or that of the ReLU after it."""
-    if node.op_type != "Conv":
-        return []
     after = readers.get(node.output[0], [])
-    return [after[0].output[0] if len(after) == 1 and after[0].op_type == "Relu" else node.output[0]]
+    if node.op_type != "Conv" or len(after) != 1:
+        return []
+    return [after[0].output[0] if after[0].op_type == "Relu" else node.output[0]]

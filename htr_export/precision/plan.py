@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Method = Literal["minmax", "percentile", "entropy"]  # how int8 chooses where to clip
+METHODS: tuple[Method, ...] = get_args(Method)
 SCHEMA_VERSION = 1
 KEYS = ("schema_version", "default", "modules")
 MIXED = "mixed"  # the precision of a graph by a plan that names more than one
@@ -110,35 +111,48 @@ class PrecisionPlan:
 
 
 def read_plan(path: Path) -> PrecisionPlan:
-    """Read a plan from TOML.
+    """Read a plan from a TOML file.
 
     Raises:
         PrecisionPlanError: if the file is missing, is no TOML, or holds anything but a plan.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse_plan(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise PrecisionPlanError(f"{path} cannot be read ({error.strerror}); give a plan in TOML") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PrecisionPlanError(f"{path} is not TOML: {error}") from None
-    try:
-        return _plan_from(table)
-    except PrecisionPlanError as error:
+    except (PrecisionPlanError, UnicodeDecodeError) as error:
         raise PrecisionPlanError(f"{path}: {error}") from None
 
 
 def write_plan(plan: PrecisionPlan, path: Path, comment: str = "") -> None:
-    """Write a plan as TOML, atomically.
+    """Write a plan as a TOML file, atomically, with a comment before it."""
+    write_text(path, format_plan(plan, comment))
+
+
+def format_plan(plan: PrecisionPlan, comment: str = "") -> str:
+    """Return a plan as TOML.
 
     Args:
         plan: the plan.
-        path: the file.
         comment: lines to put before it, without their ``#``.
     """
-    rows = [f"# {line}".rstrip() for line in comment.splitlines()]
+    printable = "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in comment)
+    rows = [f"# {line}".rstrip() for line in printable.splitlines()]
     rows += [f"schema_version = {SCHEMA_VERSION}", f'default = "{plan.default}"', "", "[modules]"]
     rows += [f'"{module}" = "{precision}"' for module, precision in plan.modules.items()]
-    write_text(path, "\n".join(rows) + "\n")
+    return "\n".join(rows) + "\n"
+
+
+def parse_plan(text: str) -> PrecisionPlan:
+    """Read a plan from TOML.
+
+    Raises:
+        PrecisionPlanError: if it is no TOML, or anything but a plan.
+    """
+    try:
+        return _plan_from(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise PrecisionPlanError(f"this is not TOML: {error}") from None
 
 
 def _plan_from(table: Mapping[str, Any]) -> PrecisionPlan:
