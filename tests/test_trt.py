@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import onnx
 import pytest
@@ -16,7 +17,7 @@ from click.testing import CliRunner
 
 from htr_engines.errors import ExportError
 from htr_engines.lines import read_lines
-from htr_engines.plan import RTX_DEFAULT_TARGETS, content_misfit, read_sidecar
+from htr_engines.plan import RTX_DEFAULT_TARGETS, Profile, content_misfit, read_sidecar
 from htr_engines.preprocess import Preprocessing
 from htr_export.cli import main
 from htr_export.precision.calibration import calibrate
@@ -24,7 +25,7 @@ from htr_export.precision.lowering import lower
 from htr_export.precision.modules import module_of
 from htr_export.precision.plan import PrecisionPlan
 from htr_export.trt import make, prepare
-from htr_export.trt.build import Built, open_timing_cache
+from htr_export.trt.build import Built, Parsed, configure, open_timing_cache, parse
 from htr_export.trt.options import PlanOptions, parse_shape
 
 trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'htr-export[rtx]'")
@@ -91,6 +92,37 @@ def test_the_other_precisions_build_too(onnx_file, lines_dir, tmp_path, precisio
     assert not [line for line in made.sidecar.log if line.startswith(("ERROR", "INTERNAL_ERROR"))]
 
 
+def test_the_settings_reach_the_builder(half):
+    profiles = (Profile((1, 1, 64, 128), (2, 1, 64, 128), (4, 1, 64, 128)), Profile(*[(1, 1, 64, 256)] * 3))
+    options = PlanOptions(workspace=2**29, hardware_compatible=True, version_compatible=True, targets=("sm86", "sm89"))
+    config = configure(trt, parse(trt, half, half), options, profiles)
+    assert not config.get_flag(trt.BuilderFlag.TF32)
+    assert config.get_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    assert config.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE) == 2**29
+    targets = [config.get_compute_capability(number) for number in range(config.num_compute_capabilities)]
+    assert targets == [trt.ComputeCapability.SM86, trt.ComputeCapability.SM89]
+    assert config.num_optimization_profiles == 2
+    plain = configure(trt, parse(trt, half, half), PlanOptions(), profiles[:1])
+    assert not plain.get_flag(trt.BuilderFlag.TF32)
+    assert not plain.get_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    assert plain.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE) > 2**32
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_compatibility_with_other_gpus_is_asked_for_if_wanted(wanted):
+    """TensorRT-RTX drops the setting, so a stand-in for the builder has to take it."""
+    builder, network = MagicMock(), MagicMock()
+    builder.create_builder_config().add_optimization_profile.return_value = 0
+    profiles = (Profile(*[(1, 1, 64, 128)] * 3),)
+    parsed = Parsed(builder, network, None, Path("model.onnx"))
+    config = configure(trt, parsed, PlanOptions(hardware_compatible=wanted), profiles)
+    level = config.hardware_compatibility_level
+    assert (level == trt.HardwareCompatibilityLevel.AMPERE_PLUS) is wanted
+    config.add_optimization_profile.return_value = -1
+    with pytest.raises(ExportError, match="refused the profile"):
+        configure(trt, parsed, PlanOptions(), profiles)
+
+
 @pytest.fixture
 def as_tensorrt(monkeypatch):
     """Let TensorRT-RTX, which has the same API, stand for TensorRT on a GPU of compute capability 8.6."""
@@ -100,7 +132,7 @@ def as_tensorrt(monkeypatch):
 
 @pytest.mark.usefixtures("as_tensorrt")
 @pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops in TensorRT-RTX:DeprecationWarning")
-def test_the_options_of_tensorrt_reach_the_builder(half, tmp_path):
+def test_a_plan_with_the_options_of_tensorrt(half, tmp_path):
     times = tmp_path / "times.cache"
     arguments = [
         half,
@@ -112,15 +144,13 @@ def test_the_options_of_tensorrt_reach_the_builder(half, tmp_path):
         "--workspace",
         "1GiB",
     ]
-    for which, shape in (("min", 1), ("opt", 2), ("max", 4)):
-        arguments += [f"--{which}-shapes", f"image:{shape}x1x64x128", f"--{which}-shapes", f"image:{shape}x1x64x256"]
+    arguments += [word for which in ("min", "opt", "max") for word in (f"--{which}-shapes", "image:2x1x64x128")]
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     assert times.stat().st_size > 0
     sidecar = read_sidecar(tmp_path / "m.plan")
     assert (sidecar.runtime, sidecar.compute_capability, sidecar.hardware_compatible) == ("tensorrt", "8.6", True)
     assert sidecar.targets == ()
-    assert (len(sidecar.profiles), sidecar.input.shape) == (2, ("batch", 1, 64, "width"))
     assert sidecar.flags["workspace_bytes"] == 2**30
     assert "--timing-cache times.cache --workspace 1073741824B --hardware-compatible" in sidecar.command
 

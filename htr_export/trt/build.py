@@ -111,7 +111,7 @@ def build(
     """
     stop = threading.Event()
     monitor = make_monitor(trt, on_phase, stop)
-    config = _configure(trt, parsed, options, profiles)
+    config = configure(trt, parsed, options, profiles)
     config.progress_monitor = monitor
     cache = open_timing_cache(config, options.timing_cache) if options.timing_cache else None
     start = time.perf_counter()
@@ -134,7 +134,8 @@ def _builder_error(trt: Any, source: Path) -> str:  # noqa: ANN401
     return f"{reason}; {cure}"
 
 
-def _configure(trt: Any, parsed: Parsed, options: PlanOptions, profiles: tuple[Profile, ...]) -> Any:  # noqa: ANN401
+def configure(trt: Any, parsed: Parsed, options: PlanOptions, profiles: tuple[Profile, ...]) -> Any:  # noqa: ANN401
+    """Return an ``IBuilderConfig`` with all settings but the timing cache."""
     config = parsed.builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # float32 is to mean float32
     if options.workspace is not None:
