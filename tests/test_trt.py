@@ -229,9 +229,11 @@ def test_no_plan_without_its_sidecar(half, tmp_path, monkeypatch):
 def test_ctrl_c_stops_the_build_and_leaves_nothing(onnx_file, tmp_path):
     code = (
         "import sys\nfrom pathlib import Path\nfrom htr_export.trt.make import make_plan\n"
+        "from htr_engines.tensorrt_library import last_error\n"
         "from htr_export.trt.prepare import prepare\nfrom htr_export.trt.options import PlanOptions\n"
         "prepared = prepare(Path(sys.argv[1]), Path(sys.argv[2]), PlanOptions('tensorrt-rtx', 'fp32'))\n"
-        "make_plan(prepared, on_step=lambda step: print(step, flush=True))\n"
+        "try:\n    make_plan(prepared, on_step=lambda step: print(step, flush=True))\n"
+        "finally:\n    print(last_error(prepared.trt))\n"
     )
     command = [sys.executable, "-c", code, str(onnx_file), str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -243,6 +245,7 @@ def test_ctrl_c_stops_the_build_and_leaves_nothing(onnx_file, tmp_path):
         errors = process.stderr.read()
     assert process.returncode == -signal.SIGINT
     assert any(step.startswith("building: stopping") for step in steps)
-    assert steps[-1] != "writing the plan"
+    assert "canceled by user" in steps[-1]
+    assert "writing the plan" not in steps
     assert "KeyboardInterrupt" in errors
     assert list(tmp_path.iterdir()) == []
