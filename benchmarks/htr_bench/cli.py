@@ -10,6 +10,7 @@ import click
 
 from htr_bench.chain import chain
 from htr_bench.exporters import exporters
+from htr_bench.gpu import gpu
 from htr_bench.options import batch_sizes, percentiles
 from htr_bench.plans import plans
 from htr_bench.precision import precision
@@ -35,6 +36,7 @@ def main() -> None:
 
 main.add_command(chain)
 main.add_command(exporters)
+main.add_command(gpu)
 main.add_command(plans)
 main.add_command(precision)
 
@@ -52,6 +54,7 @@ main.add_command(precision)
 @click.option("--lines", "lines_dir", type=EXISTING_FOLDER, help="Line images to read.  [default: a drawn one]")
 @click.option("--report", "reports", multiple=True, type=EXISTING_FOLDER, help="Validation report, for the CER.")
 @click.option("--max-variation", type=click.FloatRange(min=0), default=0.1, show_default=True, help="If stable.")
+@click.option("--clock", type=click.Choice(["wall", "cpu"]), default="wall", show_default=True, help="What to read.")
 @click.option("--json", "json_file", type=ANY_FILE, help="File for all the figures.")
 @click.option("--strict", is_flag=True, help="Exit with code 4 if something is unstable.")
 def latency(
@@ -70,6 +73,9 @@ def latency(
     All are opened in one process and called in turns, so that a noisy machine hits all alike; before that
     each is run alone in a process of its own for its peak memory. The engine alone and the whole way from
     image file to text are told apart. --duration and --iterations are both minimums.
+
+    --clock cpu takes the processor's time for this process, for a machine that others use meanwhile; give --threads 1
+    with it, since the times of all threads add up.
 
     Exit codes: 1 if a target failed, 4 with --strict if something stayed unstable.
     """
