@@ -173,7 +173,8 @@ def ship(
 ) -> None:
     """Turn a training CHECKPOINT into a validated bundle: strip, onnx, validate and bundle in one go.
 
-    What has not changed since the last time is not done again. The files between the steps and the validation report
+    What has not changed since the last time is not done again. The lines also serve the range check of fp16 and the
+    calibration of int8. The files between the steps and the validation report
     lie in NAME.htr.work beside the bundle.
     """
     charset = chosen_charset(dataset, charset_file)

@@ -124,7 +124,7 @@ def _bundle(path: Path) -> dict[str, Any]:
 def _readable(metadata: dict[str, str]) -> dict[str, Any]:
     facts: dict[str, Any] = dict(metadata)
     facts.pop("schema_version", None)
-    for name in ("network", "preprocessing"):
+    for name in ("network", "preprocessing", "precision_plan"):
         if name in facts:
             facts[name] = json.loads(facts[name])
     return facts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -214,3 +215,15 @@ def test_help_is_quick_since_nothing_heavy_is_imported():
     code = f"import htr_bench.cli, sys; print([m for m in {heavy} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.strip() == "[]"
+
+
+@pytest.mark.usefixtures("fakes")
+def test_the_clock_of_the_processor_is_read(monkeypatch):
+    def count():
+        ticks.append(None)
+        return len(ticks) * 1e-3
+
+    ticks: list[None] = []
+    monkeypatch.setitem(latency.CLOCKS, "cpu", count)
+    result = measure(targets("a"), replace(QUICK, clock="cpu"))[0]
+    assert all(seconds == pytest.approx(1e-3) for item in result.measurements for seconds in item.seconds)

@@ -113,6 +113,7 @@ peak MB        resident memory at its highest in a process of its own, Python an
 CER %, ΔCER    per cent and percentage points, from the validation reports given
 unstable       the middle 80 % of calls scatter (std / mean) by more than {100 * options.max_variation:g} %, \
 even in twice the time
+clock          {options.clock}; wall is the time that passes, cpu that of the processor, of all threads together
 not validated  no report given of this file on this engine
 MB             10^6 bytes"""
 

@@ -134,6 +134,8 @@ def _entropy_bins(counts: NDArray[np.int64]) -> int:
     The calibration of TensorRT, after Migacz, "8-bit Inference with TensorRT", GTC 2017.
     """
     counts = counts.copy()
+    if not counts[1:].any():
+        return len(counts)
     counts[0] = counts[1]  # what ReLU made 0 is told exactly, and would outweigh all else
     candidates = range(LEVELS, len(counts) + 1, LEVELS // 8)
     return min(candidates, key=lambda bins: _divergence(counts, bins))

@@ -65,6 +65,8 @@ def validate_command(
 
     Passes (exit code 0) when the upper end of the 95 % interval of the increase in CER is at most the bound,
     all logits are finite and no line's logits depend on its batch. Fails with exit code 3.
+
+    The engine 'rounding' runs fp16 and bf16 graphs on the CPU with every value rounded, as a device rounds it.
     """
     from htr_engines.environment import command_line
     from htr_export.validation.parity import ValidationOptions

@@ -1,0 +1,213 @@
+"""What every precision costs in accuracy on real lines, on each engine that runs it on the CPU."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from htr_engines.console import HtrCommand, progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from htr_engines.engine import Engine
+    from htr_engines.lines import Line
+    from htr_export.model import Model
+    from htr_export.onnx_export import CalibrationOptions
+    from htr_export.precision.calibration import Histogram
+    from htr_export.precision.plan import PrecisionPlan
+    from htr_export.validation.result import ValidationResult
+
+SCHEMA_VERSION = 1
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+# Half precision and bfloat16 also with every value rounded, which ONNX Runtime does not do on the CPU.
+ENGINES = {"fp16": ("onnxruntime", "rounding"), "bf16": ("rounding", "openvino")}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One graph to try."""
+
+    name: str
+    plan: PrecisionPlan
+    calibration: str | None = None  # the method, of int8
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """What runs it."""
+        return ENGINES.get(self.plan.name, ("onnxruntime", "openvino"))
+
+
+class Source:
+    """The float32 graphs of a model, and what real lines bring about in them."""
+
+    def __init__(self, model: Model, folder: Path, lines: Sequence[Line], calibration: CalibrationOptions) -> None:
+        self._model, self._folder, self._lines, self._calibration = model, folder, lines, calibration
+        self._graphs: dict[int, Path] = {}
+        self._histograms: Mapping[str, Histogram] | None = None
+        self._ranges: Mapping[str, float] | None = None
+
+    def write(self, variant: Variant) -> Path:
+        """Write the graph of a variant."""
+        from htr_export.precision.lowering import lower
+
+        graph = self._graph(max(20, variant.plan.lowest_opset))
+        target = self._folder / f"{variant.name}.onnx"
+        limits = None
+        if variant.calibration:
+            limits = {name: counts.limit(variant.calibration) for name, counts in self._counted(graph).items()}
+        lower(graph, target, variant.plan, ranges=self._measured(graph), calibration=limits)
+        return target
+
+    def _graph(self, opset: int) -> Path:
+        from htr_export.onnx_export import OnnxOptions, write_graph
+
+        if opset not in self._graphs:
+            self._graphs[opset] = self._folder / f"opset-{opset}.onnx"
+            write_graph(self._model, self._graphs[opset], OnnxOptions(opset))
+        return self._graphs[opset]
+
+    def _counted(self, graph: Path) -> Mapping[str, Histogram]:
+        from htr_export.precision.calibration import gather_histograms
+
+        if self._histograms is None:
+            drawn = self._calibration.draw(self._lines)
+            self._histograms = gather_histograms(graph, drawn, self._model.preprocessing)
+        return self._histograms
+
+    def _measured(self, graph: Path) -> Mapping[str, float]:
+        from htr_export.onnx_export import RANGE_LINES
+        from htr_export.precision.ranges import measure_ranges
+
+        if self._ranges is None:
+            self._ranges = measure_ranges(graph, self._lines[:RANGE_LINES], self._model.preprocessing)
+        return self._ranges
+
+
+@click.command("precision", cls=HtrCommand)
+@click.argument("model", type=FILE)
+@click.option("--lines", "lines_dir", type=FOLDER, required=True, help="Folder of line images.")
+@click.option("--list", "list_file", type=FILE, required=True, help="The lines to read.")
+@click.option("--calibration-list", type=FILE, required=True, help="The lines for ranges and calibration.")
+@click.option("--calibration-lines", type=click.IntRange(min=1), default=500, show_default=True, help="Of them.")
+@click.option("--plan", "plans", type=FILE, multiple=True, help="A plan to try as well; more than once.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all physical cores]")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all the figures.")
+def precision(
+    model: Path,
+    lines_dir: Path,
+    list_file: Path,
+    calibration_list: Path,
+    calibration_lines: int,
+    plans: tuple[Path, ...],
+    threads: int | None,
+    json_file: Path | None,
+) -> None:
+    """Read lines with MODEL (a .safetensors) in every precision and compare the error rates with PyTorch's."""
+    from htr_engines.environment import command_line, describe_environment
+    from htr_engines.lines import read_lines
+    from htr_export.model import load_any
+    from htr_export.onnx_export import CalibrationOptions
+    from htr_export.precision.plan import read_plan
+
+    lines = read_lines(lines_dir, list_file)
+    options = CalibrationOptions(lines=calibration_lines)
+    variants = [*uniform_variants(), *(Variant(path.stem, read_plan(path), "percentile") for path in plans)]
+    environment = describe_environment()
+    with tempfile.TemporaryDirectory() as folder, progress() as bar:
+        task = bar.add_task("Exporting", total=len(variants))
+        loaded = load_any(model)
+        source = Source(loaded, Path(folder), read_lines(lines_dir, calibration_list), options)
+        rows = []
+        for row in try_all(loaded, source, variants, lines, threads, lambda what: bar.update(task, description=what)):
+            rows.append(row)
+            bar.advance(task, 1 / len(variants))
+            click.echo(_line(row))
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "htr-bench precision",
+        "command": command_line(),
+        "units": {"cer": "%", "cer_increase": "percentage points"},
+        "environment": environment,
+        "lines": len(lines),
+        "calibration_lines": min(options.lines, len(read_lines(lines_dir, calibration_list))),
+        "rows": rows,
+    }
+    if json_file:
+        from htr_engines.files import write_text
+
+        write_text(json_file, json.dumps(document, indent=1) + "\n")
+        click.echo(f"Next: all figures are in {json_file}")
+
+
+def uniform_variants() -> list[Variant]:
+    """Return every precision, int8 with every way to calibrate it."""
+    from htr_export.precision.plan import METHODS, PrecisionPlan
+
+    floats = [Variant(name, PrecisionPlan(name)) for name in ("fp32", "fp16", "bf16")]
+    return [*floats, *(Variant(f"int8-{method}", PrecisionPlan("int8"), method) for method in METHODS)]
+
+
+def try_all(
+    model: Model,
+    source: Source,
+    variants: Sequence[Variant],
+    lines: Sequence[Line],
+    threads: int | None,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> Iterator[dict[str, Any]]:
+    """Write each variant, read the lines with each of its engines, and yield what came of it."""
+    from htr_export.artefact import open_any
+    from htr_export.precision.sensitivity import RememberingEngine
+    from htr_export.reference import TorchEngine
+
+    with ExitStack() as kept:
+        reference = RememberingEngine(kept.enter_context(TorchEngine(model, threads)))
+        for variant in variants:
+            on_step(f"writing {variant.name}")
+            path = source.write(variant)
+            for name in variant.engines:
+                on_step(f"reading with {variant.name} on {name}")
+                with open_any(path, name, threads) as candidate:
+                    result = _read(model, reference, candidate, lines, variant)
+                yield _row(variant, name, path.stat().st_size, result)
+
+
+def _read(
+    model: Model, reference: Engine, candidate: Engine, lines: Sequence[Line], variant: Variant
+) -> ValidationResult:
+    from htr_export.validation.parity import ValidationOptions, validate
+
+    options = ValidationOptions(precision=variant.plan.name)
+    spec = model.preprocessing
+    return validate(reference, candidate, lines, charset=model.charset, preprocessing=spec, options=options)
+
+
+def _row(variant: Variant, engine: str, size: int, result: ValidationResult) -> dict[str, Any]:
+    increase = result.cer_increase
+    return {
+        "name": variant.name,
+        "plan": {"default": variant.plan.default, "modules": dict(variant.plan.modules)},
+        "engine": engine,
+        "bytes": size,
+        "lines": result.lines,
+        "changed": result.changed,
+        "cer": result.candidate_rates.cer,
+        "cer_increase": increase.estimate,
+        "cer_increase_95": [increase.low, increase.high],
+        "max_abs": result.tensors.max_abs,
+        "mean_abs": result.tensors.mean_abs,
+        "cosine": result.tensors.cosine,
+    }
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    rates = f"CER {row['cer']:.3f} %, {row['cer_increase']:+.3f} points"
+    return f"{row['name']} on {row['engine']}: {rates}, {row['changed']} changed, {row['bytes'] / 1e6:.1f} MB"
