@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from htr_engines.engine import TensorInfo
 from htr_engines.errors import ExportError
+from htr_engines.preprocess import Preprocessing
 from htr_export.network.config import IMAGE_WIDTHS
 from htr_export.trt import prepare as preparation
 from htr_export.trt.graph import OnnxGraph, read_graph
@@ -37,7 +38,8 @@ GRAPH = OnnxGraph(
     precision="fp32",
     input=TensorInfo("image", "float32", ("batch", 1, 64, "width")),
     output=TensorInfo("logits", "float32", ("batch", "frames", 31)),
-    metadata={"preprocessing": '{"width": 128, "height": 64, "alpha": "white"}'},
+    metadata={},
+    preprocessing=Preprocessing(width=128),
 )
 FIXED = replace(
     GRAPH,
@@ -222,12 +224,20 @@ def test_only_our_line_models_are_taken(onnx_file, tmp_path):
     assert read_graph(onnx_file).input.shape == ("batch", 1, 64, "width")
     model = onnx.load(str(onnx_file))
     del model.metadata_props[:]
-    bare, half, part = (tmp_path / name for name in ("bare.onnx", "half.onnx", "part.onnx"))
+    bare, half, part, flat, odd = (tmp_path / f"{name}.onnx" for name in ("bare", "half", "part", "flat", "odd"))
     onnx.save(model, str(bare))
+    model = onnx.load(str(onnx_file))
+    del model.graph.output[0].type.tensor_type.shape.dim[1]
+    onnx.save(model, str(flat))
+    model = onnx.load(str(onnx_file))
+    next(entry for entry in model.metadata_props if entry.key == "preprocessing").value = "[1]"
+    onnx.save(model, str(odd))
     half.write_bytes(onnx_file.read_bytes()[:1000])
     onnx.save(onnx.load(str(onnx_file)), str(part), save_as_external_data=True, size_threshold=0)
     for path, said in (
         (bare, "does not say its charset"),
+        (flat, "does not take and give float32 lines"),
+        (odd, "damaged metadata"),
         (half, "not a whole ONNX file"),
         (part, "in another file"),
         (tmp_path, "does not exist"),

@@ -154,6 +154,5 @@ def print_made(made: MadePlan) -> None:
     size = f"{sidecar.plan_bytes / 1e6:.1f} MB"
     click.echo(f"wrote {made.plan} ({size}, {sidecar.precision}, {sidecar.seconds:.1f} s) and {made.plan.name}.json")
     click.echo(f"for   {sidecar.runtime} {sidecar.runtime_version} on {gpus_of(sidecar)}")
-    click.echo(
-        f"next  htr-export validate --reference MODEL.safetensors --candidate {made.plan} --lines DIR --list FILE"
-    )
+    command = f"htr-export validate --reference MODEL.safetensors --candidate {made.plan} --lines DIR --list FILE"
+    click.echo(f"next  where it is to run: {command}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from htr_engines.engine import TensorInfo
 from htr_engines.errors import ExportError
 from htr_engines.files import sha256_of
+from htr_engines.preprocess import Preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
 METADATA = ("charset", "preprocessing", "precision")  # without which a plan could not be used
-AXES_OF_INPUT = 4
+AXES = (4, 3)  # of input and output
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class OnnxGraph:
     input: TensorInfo  # [N,1,H,W]
     output: TensorInfo  # [N,T,C]
     metadata: Mapping[str, str]
+    preprocessing: Preprocessing
 
 
 def read_graph(path: Path) -> OnnxGraph:
@@ -48,10 +51,14 @@ def read_graph(path: Path) -> OnnxGraph:
             f"{path} has {len(model.graph.input)} inputs and {len(model.graph.output)} outputs, not one each"
         )
     given, made = _tensor(model.graph.input[0]), _tensor(model.graph.output[0])
-    if len(given.shape) != AXES_OF_INPUT or given.dtype != made.dtype or given.dtype != "float32":
+    if (len(given.shape), len(made.shape)) != AXES or {given.dtype, made.dtype} != {"float32"}:
         raise ExportError(f"{path} does not take and give float32 lines; export it again with 'htr-export onnx'")
     opset = max((entry.version for entry in model.opset_import if not entry.domain), default=0)
-    return OnnxGraph(path, sha256_of(path), opset, metadata["precision"], given, made, metadata)
+    try:
+        preprocessing = Preprocessing.from_dict(json.loads(metadata["preprocessing"]))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ExportError(f"{path} has damaged metadata; export it again with 'htr-export onnx'") from None
+    return OnnxGraph(path, sha256_of(path), opset, metadata["precision"], given, made, metadata, preprocessing)
 
 
 def with_modules(path: Path, message: str) -> str:
@@ -87,6 +94,6 @@ def _tensor(value: ValueInfoProto) -> TensorInfo:
     import onnx
 
     kind = value.type.tensor_type
-    shape = tuple(axis.dim_param or int(axis.dim_value) for axis in kind.shape.dim)
+    shape = tuple(axis.dim_param or int(axis.dim_value) or "unnamed" for axis in kind.shape.dim)
     dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)) if kind.elem_type else "none"
     return TensorInfo(value.name, dtype, shape)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shlex
 import tempfile
 from contextlib import ExitStack
@@ -90,13 +89,11 @@ def _lower(graph: OnnxGraph, target: Path, lines: Sequence[Line], on_step: Calla
 
     ranges = None
     if lines:
-        from htr_engines.preprocess import Preprocessing
         from htr_export.precision.ranges import measure_ranges
 
         on_step(f"measuring the range of every node on {len(lines)} lines")
         batch = graph.input.shape[0]
-        spec = Preprocessing.from_dict(json.loads(graph.metadata["preprocessing"]))
-        ranges = measure_ranges(graph.path, lines, spec, batch if isinstance(batch, int) else 1)
+        ranges = measure_ranges(graph.path, lines, graph.preprocessing, batch if isinstance(batch, int) else 1)
     on_step("lowering the precision")
     return lower(graph.path, target, PrecisionPlan(default="fp16"), ranges=ranges).checks()
 
@@ -126,6 +123,7 @@ def _sidecar(prepared: Prepared, built: Built) -> PlanSidecar:
             "workspace_bytes": options.workspace,
             "timing_cache": options.timing_cache is not None,
             "converted_from": graph.precision if prepared.lowers else None,
+            "range_checked": prepared.has_lines,
         },
         seconds=round(built.seconds, 3),
         log=built.log,
@@ -140,6 +138,8 @@ def rebuild_command(prepared: Prepared) -> str:
     words = ["htr-export", "trt", prepared.graph.path.name, "-o", prepared.target.name, "--runtime", prepared.runtime]
     if options.precision:
         words += ["--precision", options.precision]
+    if prepared.has_lines:
+        words += ["--lines", "LINES"]
     for option in ("min_shapes", "opt_shapes", "max_shapes"):
         for shape in getattr(options, option):
             words += [f"--{option.replace('_', '-')}", str(shape)]

@@ -33,6 +33,7 @@ class Prepared:
     profiles: tuple[Profile, ...]
     precision: str  # of the plan
     target: Path
+    has_lines: bool  # for the range check of a conversion
 
     @property
     def lowers(self) -> bool:
@@ -75,8 +76,10 @@ def prepare(source: Path, target: Path | None, options: PlanOptions, *, has_line
         check_targets(trt, options)
     check_opset(runtime, trt.__version__, graph.opset)
     compute_capability = _compute_capability() if runtime == "tensorrt" else None
-    prepared = Prepared(graph, options, runtime, trt, compute_capability, profiles, precision, target or source.parent)
-    return _with_target(prepared)
+    target = target or source.parent
+    return _with_target(
+        Prepared(graph, options, runtime, trt, compute_capability, profiles, precision, target, has_lines)
+    )
 
 
 def choose_precision(graph: OnnxGraph, options: PlanOptions, *, has_lines: bool) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -59,19 +58,12 @@ def _default(graph: OnnxGraph) -> Profile:
     """Take any number of lines of the width that the network was trained with, as far as the graph leaves it open."""
     batch, channels, height, width = graph.input.shape
     if isinstance(width, str):
-        width = _trained_width(graph)
+        width = graph.preprocessing.width
     if isinstance(channels, str) or isinstance(height, str):
         raise ExportError(f"{graph.path} leaves channels or height open; export it again with 'htr-export onnx'")
     minimum, optimum, maximum = BATCHES if isinstance(batch, str) else (batch, batch, batch)
     rest = (channels, height, width)
     return Profile((minimum, *rest), (optimum, *rest), (maximum, *rest))
-
-
-def _trained_width(graph: OnnxGraph) -> int:
-    try:
-        return int(json.loads(graph.metadata["preprocessing"])["width"])
-    except (ValueError, KeyError, TypeError):
-        raise ExportError(f"{graph.path} has damaged metadata; export it again with 'htr-export onnx'") from None
 
 
 def _check(named: NamedShape, graph: OnnxGraph, option: str) -> None:
