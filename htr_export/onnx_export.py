@@ -18,7 +18,7 @@ from htr_export.onnx_checks import Check, OnnxTolerance, check_lowered, check_on
 from htr_export.precision.calibration import calibrate
 from htr_export.precision.images import fitted_batches
 from htr_export.precision.lowering import check_opset, lower
-from htr_export.precision.plan import Method, PrecisionPlan, PrecisionPlanError
+from htr_export.precision.plan import DEFAULT_METHOD, Method, PrecisionPlan, PrecisionPlanError
 from htr_export.precision.ranges import measure_ranges
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class CalibrationOptions:
         ExportError: if the number of lines is out of range.
     """
 
-    method: Method = "percentile"
+    method: Method = DEFAULT_METHOD
     lines: int = 500  # drawn from those given
     seed: int = 0  # of the draw
 

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from htr_export.precision.plan import PRECISIONS, Method, PrecisionPlan, PrecisionPlanError, read_plan
+from htr_export.precision.plan import (
+    DEFAULT_METHOD,
+    METHODS,
+    PRECISIONS,
+    PrecisionPlan,
+    PrecisionPlanError,
+    read_plan,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from htr_export.onnx_export import OnnxOptions
+    from htr_export.precision.plan import Method
 
 OPSET = 20  # the highest that TensorRT 10.3 reads
 
 
-class PrecisionParam(click.ParamType):
+class PrecisionParam(click.ParamType):  # type: ignore[type-arg]  # generic only in later releases of Click
     """The name of a precision, or a TOML file that gives each module one."""
 
     name = "precision"
@@ -59,8 +67,8 @@ def onnx_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--calibration",
-            type=click.Choice(get_args(Method)),
-            default="percentile",
+            type=click.Choice(METHODS),
+            default=DEFAULT_METHOD,
             show_default=True,
             help="How int8 chooses where to clip.",
         ),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from htr_export.model import Model
     from htr_export.onnx_export import CalibrationOptions
     from htr_export.precision.calibration import Histogram
-    from htr_export.precision.plan import PrecisionPlan
+    from htr_export.precision.plan import Method, PrecisionPlan
     from htr_export.validation.result import ValidationResult
 
 SCHEMA_VERSION = 1
@@ -37,7 +37,7 @@ class Variant:
 
     name: str
     plan: PrecisionPlan
-    calibration: str | None = None  # the method, of int8
+    calibration: Method | None = None  # of int8
 
     @property
     def engines(self) -> tuple[str, ...]:
@@ -115,11 +115,11 @@ def precision(
     from htr_engines.lines import read_lines
     from htr_export.model import load_any
     from htr_export.onnx_export import CalibrationOptions
-    from htr_export.precision.plan import read_plan
+    from htr_export.precision.plan import DEFAULT_METHOD, read_plan
 
     lines = read_lines(lines_dir, list_file)
     options = CalibrationOptions(lines=calibration_lines)
-    variants = [*uniform_variants(), *(Variant(path.stem, read_plan(path), "percentile") for path in plans)]
+    variants = [*uniform_variants(), *(Variant(path.stem, read_plan(path), DEFAULT_METHOD) for path in plans)]
     environment = describe_environment()
     with tempfile.TemporaryDirectory() as folder, progress() as bar:
         task = bar.add_task("Exporting", total=len(variants))

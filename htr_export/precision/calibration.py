@@ -14,6 +14,7 @@ from htr_engines.engine import physical_cores
 from htr_engines.errors import ExportError
 from htr_export.precision.images import fitted_batches
 from htr_export.precision.int8 import tensors_to_calibrate
+from htr_export.precision.plan import DEFAULT_METHOD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,7 +34,7 @@ PERCENTILE = 99.99
 
 
 def calibrate(
-    model: Path, lines: Iterable[Line], spec: Preprocessing, method: Method = "percentile", *, batch: int = 1
+    model: Path, lines: Iterable[Line], spec: Preprocessing, method: Method = DEFAULT_METHOD, *, batch: int = 1
 ) -> dict[str, float]:
     """Run a float32 graph on lines and choose where int8 clips.
 
@@ -101,10 +102,12 @@ class Histogram:
     def add(self, values: NDArray[np.float32]) -> None:
         """Count values; of many, every n-th."""
         size_x = np.abs(values.ravel())
-        self.peak = max(self.peak, float(size_x.max(initial=0.0)))
-        if not np.isfinite(self.peak):
+        peak = float(size_x.max(initial=0.0))
+        if not np.isfinite(peak):
+            self.peak = np.inf
             return
-        while self._limit < self.peak:
+        self.peak = max(self.peak, peak)
+        while self._limit < peak:
             self._counts[: BINS // 2] = self._counts.reshape(-1, 2).sum(1)
             self._counts[BINS // 2 :] = 0
             self._limit *= 2

@@ -87,7 +87,7 @@ def _follows(node: NodeProto, index: int, opset: int) -> bool:
 def _stored(model: ModelProto, tensor: TensorProto, wanted: int, converted: dict[tuple[str, int], str]) -> str:
     """Return the name of a constant in the type wanted, adding it to the graph when it is new."""
     if wanted == TensorProto.FLOAT:
-        return tensor.name
+        return str(tensor.name)
     if (tensor.name, wanted) not in converted:
         name = f"{tensor.name}_{SUFFIXES[wanted]}"
         stored = onnx.numpy_helper.from_array(rounded(onnx.numpy_helper.to_array(tensor), wanted), name)

@@ -34,6 +34,7 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Method = Literal["minmax", "percentile", "entropy"]  # how int8 chooses where to clip
 METHODS: tuple[Method, ...] = get_args(Method)
+DEFAULT_METHOD: Method = "minmax"  # the least loss on benchmarks/results/precision-dhsd.json
 SCHEMA_VERSION = 1
 KEYS = ("schema_version", "default", "modules")
 MIXED = "mixed"  # the precision of a graph by a plan that names more than one
