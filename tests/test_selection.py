@@ -282,14 +282,14 @@ def test_self_test_runs_every_engine_that_fits(gpu, tmp_path, fp32, int8, plans)
 
 def test_each_model_is_compared_with_what_it_read_itself(gpu, tmp_path, fp32, plans):
     """A plan for another GPU is compared with the most precise model."""
-    manifest = write_bundle([fp32, *plans], tmp_path / "a.htr")
+    manifest = write_bundle([*plans, fp32], tmp_path / "a.htr")
     line = manifest["golden"][0]
     assert set(line["models"]) == {"model.onnx", "model.sm86.plan"}
     assert line["reference"] == line["models"]["model.onnx"]
     golden, bundle = open_bundle(tmp_path / "a.htr").golden[0], open_bundle(tmp_path / "a.htr")
     assert [golden.expected(model).logits.name for model in bundle.models] == [
-        "line-0.model.onnx.npy",
         "line-0.model.sm86.plan.npy",
+        "line-0.model.onnx.npy",
         "line-0.model.onnx.npy",
     ]
     assert gpu.leaks() == {}

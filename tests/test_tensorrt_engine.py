@@ -337,6 +337,14 @@ def test_what_is_missing_is_named(monkeypatch, plan):
         open_engine(plan, "tensorrt")
 
 
+def test_a_library_that_cannot_be_loaded_is_told_from_one_that_is_missing(monkeypatch, tmp_path, plan):
+    (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvinfer.so.10: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    with pytest.raises(EngineError, match=r"tensorrt cannot be loaded \(libnvinfer.*htr-export doctor"):
+        open_engine(plan, "tensorrt")
+
+
 def test_a_missing_driver_is_said(gpu, plan):
     gpu.driver = 0
     with pytest.raises(EngineError, match="no NVIDIA driver here; install it"):

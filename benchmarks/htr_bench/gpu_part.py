@@ -95,7 +95,7 @@ def run(request: Request) -> Iterator[dict[str, Any]]:
     """Yield what the engine is, how fast it is at each batch size, and how it reads."""
     model = load_model(Path(request.model))
     lines, image_N1HW = _load(request, model.preprocessing)
-    if request.part == "torch" and request.precision == "fp32":
+    if _is_reference(request):
         yield {"record": "network", "flops_per_line": _flops(model), "lines": len(lines)}
     with _open(request, model) as engine:
         info = engine.info
@@ -103,6 +103,10 @@ def run(request: Request) -> Iterator[dict[str, Any]]:
         yield {"record": "accuracy", **_accuracy(request, engine, lines, image_N1HW, model.charset)}
         for batch in request.batches:
             yield {"record": "timing", "batch": batch, **_timing(request, engine, image_N1HW, batch)}
+
+
+def _is_reference(request: Request) -> bool:
+    return request.part == "torch" and request.precision == "fp32" and not request.compiled
 
 
 @contextmanager
@@ -139,7 +143,7 @@ def _accuracy(
     texts = [reading.text for reading in decode_greedy(logits_NTC, charset)]
     cer = _cer(texts, lines)
     path = Path(request.reference)
-    if request.part == "torch" and request.precision == "fp32":
+    if _is_reference(request):
         np.savez(path, logits_NTC=logits_NTC)
     found = {"lines": len(lines), "cer": cer, "finite": bool(np.isfinite(logits_NTC).all())}
     if not path.is_file():
