@@ -1,31 +1,27 @@
-"""The search for the fastest mixture of precisions that still reads as well."""
+"""The search for the mixture of precisions that saves most and still reads as well."""
 
 from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from htr_export.precision.search_assembly import Move, assemble, ordered
+from htr_export.precision.search_assembly import Move, assemble, merged, ordered
 from htr_export.precision.search_groups import REST, Group, find_groups
-from htr_export.precision.search_inputs import calibration_key, choose_lines, prepare_source, search_key
+from htr_export.precision.search_inputs import choose_lines, prepare_source, search_key
 from htr_export.precision.search_journal import Journal
+from htr_export.precision.search_lowering import Lowering
 from htr_export.precision.sensitivity import Bench, Reader, plan_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from htr_engines.lines import Line
     from htr_export.precision.plan import Precision, PrecisionPlan
-    from htr_export.precision.search_inputs import SearchLines, SearchRequest, Source
+    from htr_export.precision.search_inputs import SearchLines, SearchRequest
     from htr_export.precision.search_journal import Outcome, Part, Trial
 
-RANGE_LINES = 50
-CALIBRATION_LINES = 500
+GENTLER = (0.5, 0.25)  # shares of the moves that are tried as well, to fall back on
 LOOKS = 3  # plans tried on the held-back lines; each look makes these a little less held back
 
 
@@ -39,15 +35,48 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Yardstick:
+    """What a search asks of a plan."""
+
+    request: SearchRequest
+    float32_bytes: int  # of the float32 graph
+
+    def cost(self, outcome: Outcome) -> float:
+        """Return what a plan takes of that which is to be saved, as a share of what float32 takes."""
+        return outcome.latency.score if self.request.aim == "time" else outcome.bytes / self.float32_bytes
+
+    def increase(self, outcome: Outcome) -> float:
+        """Return the points of CER that have to stay within the bound."""
+        interval = outcome.cer_increase
+        return interval.high if self.request.judge == "interval" else interval.estimate
+
+    def holds(self, trial: Trial) -> bool:
+        """Tell whether a plan's readings stay within the bound."""
+        outcome = trial.outcome
+        return outcome is not None and outcome.sound and self.increase(outcome) <= self.request.max_cer_increase
+
+    def is_good(self, trial: Trial) -> bool:
+        """Tell whether a plan stays within the bound and saves something."""
+        return self.holds(trial) and trial.outcome is not None and self.cost(trial.outcome) < 1.0
+
+    def move_of(self, trial: Trial) -> Move:
+        """Return a trial of one group as a move."""
+        assert trial.outcome is not None
+        ((group, precision),) = trial.lowered.items()
+        return Move(group, precision, 1.0 - self.cost(trial.outcome), max(0.0, 1.0 - trial.outcome.cosine))
+
+
+@dataclass(frozen=True)
 class SearchResult:
     """All that was tried, and the plan that was found."""
 
     request: SearchRequest
+    yardstick: Yardstick
     lines: SearchLines
     key: str
     groups: tuple[Group, ...]
     singles: tuple[Trial, ...]  # one group lowered at a time
-    joints: tuple[Trial, ...]  # several, in the order in which they were tried
+    joints: tuple[Trial, ...]  # those that were put together from them, in the order in which they were tried
     confirmations: tuple[Trial, ...]  # on the held-back lines; the last one is of the plan that was found
     remembered: int  # trials that the journal held already
     plan: PrecisionPlan | None  # None where there is none; then ``reason`` says why
@@ -55,11 +84,11 @@ class SearchResult:
 
 
 def search(request: SearchRequest, progress: Progress | None = None) -> SearchResult:
-    """Find the fastest plan whose increase in CER stays within the bound on lines that had no say in it.
+    """Find the plan that saves most, and whose increase in CER stays within the bound on lines that had no say in it.
 
-    Each group is lowered alone, and its effect on readings, logits and time is measured. Groups that save most time per
-    damage to the logits are then lowered together, as many as stay within the bound. The fastest plans are tried on the
-    held-back lines, at most :data:`LOOKS`, until one stays within the bound there as well.
+    Each group is lowered alone, and its effect on readings, logits, time and size is measured. Groups that save most
+    per damage to the logits are then lowered together, as many as stay within the bound. The best plans are tried on
+    the held-back lines, at most :data:`LOOKS`, until one stays within the bound there as well.
 
     Every trial is written to the journal at once, and one that it holds is not repeated.
 
@@ -85,12 +114,14 @@ def search(request: SearchRequest, progress: Progress | None = None) -> SearchRe
             trials = _Trials(bench, journal)
             singles = _try_alone(groups, request.tried, trials, progress)
             progress.on_step("Lowering groups together")
-            joints = _try_together(singles, request, trials)
+            yardstick = Yardstick(request, source.graph.stat().st_size)
+            joints = _try_together(singles, yardstick, trials)
             progress.on_step("Proving on the held-back lines")
-            confirmations = _confirm([*singles, *joints], request, trials)
-    found = next((trial for trial in confirmations if is_good(trial, request)), None)
+            confirmations = _confirm(joints, yardstick, trials)
+    found = next((trial for trial in confirmations if yardstick.is_good(trial)), None)
     return SearchResult(
         request,
+        yardstick,
         lines,
         key,
         tuple(groups),
@@ -99,71 +130,8 @@ def search(request: SearchRequest, progress: Progress | None = None) -> SearchRe
         tuple(confirmations),
         trials.remembered,
         plan_of(found.lowered, groups) if found else None,
-        None if found else _reason(confirmations, [*singles, *joints], request),
+        None if found else _reason(confirmations, [*singles, *joints], yardstick),
     )
-
-
-def holds(trial: Trial, request: SearchRequest) -> bool:
-    """Tell whether a plan's readings stay within the bound."""
-    outcome = trial.outcome
-    return outcome is not None and outcome.sound and _increase(outcome, request) <= request.max_cer_increase
-
-
-def is_good(trial: Trial, request: SearchRequest) -> bool:
-    """Tell whether a plan stays within the bound and saves time."""
-    return holds(trial, request) and trial.outcome is not None and trial.outcome.latency.ratio < 1.0
-
-
-@dataclass
-class Lowering:
-    """Writes the graphs of plans. Ranges and calibration are measured when the first plan needs them."""
-
-    source: Source
-    lines: SearchLines
-    request: SearchRequest
-    journal: Journal
-    on_step: Callable[[str], None] = lambda _: None
-
-    def __call__(self, plan: PrecisionPlan, target: Path) -> None:
-        """Write the graph of a plan."""
-        from htr_export.precision.lowering import lower
-
-        lower(
-            self.source.graph,
-            target,
-            plan,
-            ranges=self._ranges if "fp16" in plan.precisions else None,
-            calibration=self._calibration if "int8" in plan.precisions else None,
-        )
-
-    @cached_property
-    def _ranges(self) -> Mapping[str, float]:
-        from htr_export.precision.ranges import measure_ranges
-
-        def measure() -> Mapping[str, float]:
-            self.on_step(f"Measuring the range of every node on {RANGE_LINES} lines")
-            return measure_ranges(source.graph, self._chosen(RANGE_LINES), source.preprocessing, source.batch)
-
-        source = self.source
-        return self.journal.recall(f"ranges {calibration_key(self.request, self.lines)}", measure)
-
-    @cached_property
-    def _calibration(self) -> Mapping[str, float]:
-        from htr_export.precision.calibration import calibrate
-
-        def measure() -> Mapping[str, float]:
-            lines = self._chosen(CALIBRATION_LINES)
-            self.on_step(f"Calibrating on {len(lines)} lines")
-            return calibrate(source.graph, lines, source.preprocessing, self.request.calibration, batch=source.batch)
-
-        source = self.source
-        return self.journal.recall(f"calibration {calibration_key(self.request, self.lines)}", measure)
-
-    def _chosen(self, count: int) -> list[Line]:
-        """Draw lines by the seed, so that they are of all writers."""
-        calibration = self.lines.calibration
-        drawn = np.random.default_rng(self.request.seed).permutation(len(calibration))[:count]
-        return [calibration[index] for index in sorted(drawn)]
 
 
 @dataclass
@@ -204,61 +172,61 @@ def _try_alone(
     return done
 
 
-def _try_together(singles: Sequence[Trial], request: SearchRequest, trials: _Trials) -> list[Trial]:
-    """Assemble plans from the groups that hold the bound alone: first of those that save time, then of all."""
+def _try_together(singles: Sequence[Trial], yardstick: Yardstick, trials: _Trials) -> list[Trial]:
+    """Assemble plans from the groups that hold the bound alone: first of those that save something, then of all."""
     tried: list[Trial] = []
 
     def ask(lowered: Mapping[str, Precision]) -> bool:
         trial = trials.get(lowered, "measuring")
-        if trial not in tried and len(lowered) > 1:
+        if trial not in tried:
             tried.append(trial)
-        return holds(trial, request)
+        return yardstick.holds(trial)
 
-    moves = ordered([move_of(trial) for trial in singles if holds(trial, request)])
+    moves = ordered([yardstick.move_of(trial) for trial in singles if yardstick.holds(trial)])
     gaining = [move for move in moves if move.gain > 0]
     for chosen in (gaining, moves):
-        assemble(chosen, ask)
+        taken = assemble(chosen, ask)
+    for share in GENTLER:
+        if gentler := taken[: int(share * len(taken))]:
+            ask(merged(gentler))
     return tried
 
 
-def move_of(trial: Trial) -> Move:
-    """Return a trial of one group as a move."""
-    assert trial.outcome is not None
-    ((group, precision),) = trial.lowered.items()
-    return Move(group, precision, 1.0 - trial.outcome.latency.ratio, max(0.0, 1.0 - trial.outcome.cosine))
+def _confirm(joints: Sequence[Trial], yardstick: Yardstick, trials: _Trials) -> list[Trial]:
+    """Try the plans that save most on the held-back lines until one is good there."""
 
+    def rank(trial: Trial) -> tuple[float, int]:
+        assert trial.outcome is not None
+        return yardstick.cost(trial.outcome), -len(trial.lowered)  # of two equals the one that lowers more
 
-def _confirm(tried: Sequence[Trial], request: SearchRequest, trials: _Trials) -> list[Trial]:
-    """Try the fastest plans on the held-back lines until one is good there."""
-    good = [(trial.outcome.latency.ratio, trial) for trial in tried if trial.outcome and is_good(trial, request)]
+    good = sorted((trial for trial in joints if yardstick.is_good(trial)), key=rank)
     confirmations = []
-    for _, trial in sorted(good, key=lambda pair: pair[0])[:LOOKS]:
+    for trial in good[:LOOKS]:
         confirmations.append(trials.get(trial.lowered, "held back"))
-        if is_good(confirmations[-1], request):
+        if yardstick.is_good(confirmations[-1]):
             break
     return confirmations
 
 
-def _increase(outcome: Outcome, request: SearchRequest) -> float:
-    interval = outcome.cer_increase
-    return interval.high if request.judge == "interval" else interval.estimate
-
-
-def _reason(confirmations: Sequence[Trial], tried: Sequence[Trial], request: SearchRequest) -> str:
+def _reason(confirmations: Sequence[Trial], tried: Sequence[Trial], yardstick: Yardstick) -> str:
     """Say in a sentence why there is no plan."""
+    request = yardstick.request
     bound = f"the bound of {request.max_cer_increase:+g} points of CER"
     for trial in confirmations:
-        if trial.outcome is not None and not holds(trial, request):
+        if trial.outcome is not None and not yardstick.holds(trial):
             told = describe_increase(trial.outcome)
             return f"the best plan breaks {bound} on the held-back lines ({told}); give more lines or a wider bound"
     if confirmations:
-        return "no plan saves time on the held-back lines; nothing can be lowered with gain"
+        return f"no plan saves {request.aim} on the held-back lines; nothing can be lowered with gain"
     outcomes = [trial.outcome for trial in tried if trial.outcome is not None]
     if not outcomes:
-        return f"nothing can be lowered: no graph runs on {request.engine}, the first because {tried[0].failure}"
-    if any(holds(trial, request) for trial in tried):
-        return f"nothing can be lowered with gain: no plan within {bound} is faster than float32 on {request.target}"
-    least = min(outcomes, key=lambda outcome: _increase(outcome, request))
+        return f"nothing can be lowered: no lowered graph runs, the first because {tried[0].failure}"
+    if any(yardstick.holds(trial) for trial in tried):
+        sizes = "; --aim size looks for a smaller file instead" if request.aim == "time" else ""
+        return (
+            f"nothing can be lowered with gain: no plan within {bound} saves {request.aim} on {request.target}{sizes}"
+        )
+    least = min(outcomes, key=yardstick.increase)
     advice = "give more lines or a wider bound"
     if request.judge == "interval":
         advice += ", or judge by the estimate"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from htr_export.precision.plan import Method, Precision
     from htr_export.precision.search import SearchResult
-    from htr_export.precision.search_inputs import Judge, SearchRequest, Target
+    from htr_export.precision.search_inputs import Aim, Judge, SearchRequest, Target
 
 FILE = click.Path(path_type=Path)
 
@@ -41,6 +41,7 @@ FILE = click.Path(path_type=Path)
     show_default=True,
     help="Engine to be fast on.",
 )
+@click.option("--aim", type=click.Choice(["time", "size"]), default="time", show_default=True, help="What to save.")
 @click.option(
     "--precision",
     "precisions",
@@ -83,6 +84,7 @@ def search_command(
     calibration_list: Path | None,
     calibration: Method,
     target: Target,
+    aim: Aim,
     precisions: tuple[Precision, ...],
     max_cer_increase: float,
     judge: Judge,
@@ -115,6 +117,7 @@ def search_command(
         calibration,
         target,
         precisions,
+        aim,
         max_cer_increase,
         judge,
         limit,
@@ -140,7 +143,7 @@ def precisions_of(value: str | None, parameter: click.Parameter) -> tuple[Precis
     from htr_export.precision.plan import PRECISIONS
 
     names = [name.strip() for name in value.split(",")] if value else []
-    lower = {precision: precision for precision in PRECISIONS if precision != "fp32"}
+    lower: dict[str, Precision] = {precision: precision for precision in PRECISIONS if precision != "fp32"}
     for name in names:
         if name not in lower:
             raise click.BadParameter(f"{name!r} is none of {', '.join(lower)}", param=parameter)

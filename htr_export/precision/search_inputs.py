@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Target = Literal["onnxruntime", "openvino", "tensorrt"]
 Judge = Literal["interval", "estimate"]
+Aim = Literal["time", "size"]
 TARGETS: tuple[Target, ...] = get_args(Target)
 TRIED: dict[Target, tuple[Precision, ...]] = {  # where the user does not say; what each is fast in
     "onnxruntime": ("int8",),
@@ -48,6 +49,7 @@ class SearchRequest:
     calibration: Method = "percentile"  # how int8 chooses where to clip
     target: Target = "onnxruntime"
     precisions: tuple[Precision, ...] = ()  # none: those of TRIED
+    aim: Aim = "time"  # what a plan is to save
     max_cer_increase: float = 0.1  # percentage points
     judge: Judge = "interval"  # what of the increase has to stay within: its 95 % interval, or the estimate
     limit: int | None = None  # lines, drawn by the seed

@@ -1,4 +1,4 @@
-"""The plot of CER against latency, as the numbers from which its SVG is drawn."""
+"""The plot of CER against latency or size, as the numbers from which its SVG is drawn."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from htr_export.precision.search import Yardstick
     from htr_export.precision.search_journal import Trial
 
 WIDTH, HEIGHT = 720, 400  # of the drawing
@@ -47,26 +48,28 @@ class Plot:
     float32: tuple[float, float]
 
 
-def draw_plot(trials: Sequence[tuple[Kind, Trial]], bound: float) -> Plot:
-    """Place trials by their share of float32's time and their increase in CER.
+def draw_plot(trials: Sequence[tuple[Kind, Trial]], yardstick: Yardstick) -> Plot:
+    """Place trials by what they take, as a share of what float32 takes, and by their increase in CER.
 
     Args:
         trials: those without an outcome are left out.
-        bound: the increase in points that is allowed, drawn as a line.
+        yardstick: measures them; its bound is drawn as a line.
     """
+    bound = yardstick.request.max_cer_increase
     placed = [(kind, trial, trial.outcome) for kind, trial in trials if trial.outcome is not None]
-    ratios = [1.0, *(outcome.latency.ratio for _, _, outcome in placed)]
+    costs = [1.0, *(yardstick.cost(outcome) for _, _, outcome in placed)]
     points = [0.0, bound, *(outcome.cer_increase.estimate for _, _, outcome in placed)]
     # The interval of what is proven is always seen whole; the others are cut off at the frame.
     points += [end for kind, _, o in placed if kind == "proof" for end in (o.cer_increase.low, o.cer_increase.high)]
-    x_of, x_ticks = _axis(ratios, LEFT, WIDTH - RIGHT)
+    x_of, x_ticks = _axis(costs, LEFT, WIDTH - RIGHT)
     y_of, y_ticks = _axis(points, HEIGHT - BOTTOM, TOP)
     marks = []
     for kind, trial, outcome in placed:
         interval = outcome.cer_increase
-        title = f"{_name(trial)}: {interval.estimate:+.3f} points, x{outcome.latency.ratio:.3f} of the time"
+        cost = yardstick.cost(outcome)
+        title = f"{_name(trial)}: {interval.estimate:+.3f} points, x{cost:.3f} of float32"
         ends = [min(max(y_of(end), TOP), HEIGHT - BOTTOM) for end in (interval.low, interval.high)]
-        marks.append(Mark(kind, x_of(outcome.latency.ratio), y_of(interval.estimate), ends[0], ends[1], title))
+        marks.append(Mark(kind, x_of(cost), y_of(interval.estimate), ends[0], ends[1], title))
     return Plot(tuple(marks), x_ticks, y_ticks, y_of(bound), (x_of(1.0), y_of(0.0)))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from htr_engines.environment import describe_environment
 from htr_engines.files import sha256_of, write_text
 from htr_export.precision.plan import write_plan
-from htr_export.precision.search import describe_increase, holds, is_good
+from htr_export.precision.search import describe_increase
 from htr_export.precision.search_plot import HEIGHT, WIDTH, draw_plot
 from htr_export.precision.search_timing import PROXY_COSTS
 from htr_export.validation.html import html_environment, printable
@@ -17,6 +17,7 @@ from htr_export.validation.summary import FEW_LINES
 
 if TYPE_CHECKING:
     from htr_export.precision.search import SearchResult
+    from htr_export.precision.search_inputs import SearchRequest
     from htr_export.precision.search_journal import Outcome, Trial
 
 SCHEMA_VERSION = 1
@@ -37,6 +38,7 @@ def to_document(result: SearchResult, command: str) -> dict[str, Any]:
             "for": request.target,
             "precisions": request.tried,
             "calibration": request.calibration,
+            "aim": request.aim,
             "max_cer_increase": request.max_cer_increase,
             "judge": request.judge,
             "limit": request.limit,
@@ -54,7 +56,13 @@ def to_document(result: SearchResult, command: str) -> dict[str, Any]:
             **{part.replace(" ", "_"): [line.name for line in chosen] for part, chosen in lines.parts.items()},
         },
         "environment": describe_environment(),
-        "units": {"cer": "per cent", "cer_increase": "percentage points", "ratio": "time / time in float32"},
+        "float32_bytes": result.yardstick.float32_bytes,
+        "units": {
+            "bytes": "B",
+            "cer": "per cent",
+            "cer_increase": "percentage points",
+            "ratio": "time / time in float32",
+        },
         "groups": [asdict(group) for group in result.groups],
         "alone": [_trial(trial, result) for trial in result.singles],
         "together": [_trial(trial, result) for trial in result.joints],
@@ -64,7 +72,7 @@ def to_document(result: SearchResult, command: str) -> dict[str, Any]:
 
 
 def _trial(trial: Trial, result: SearchResult) -> dict[str, Any]:
-    return {**asdict(trial), "within_bound": holds(trial, result.request)}
+    return {**asdict(trial), "within_bound": result.yardstick.holds(trial)}
 
 
 def verdict(result: SearchResult) -> str:
@@ -80,7 +88,8 @@ def _proof(result: SearchResult, outcome: Outcome) -> str:
     before = outcome.cer - outcome.cer_increase.estimate
     return (
         f"CER {before:.3f} % -> {outcome.cer:.3f} % on {outcome.lines} held-back lines "
-        f"({describe_increase(outcome)}); {_time(result, outcome)}"
+        f"({describe_increase(outcome)}); {_time(result, outcome)}; "
+        f"file x{outcome.bytes / result.yardstick.float32_bytes:.3f}"
     )
 
 
@@ -89,7 +98,7 @@ def _time(result: SearchResult, outcome: Outcome) -> str:
     if result.request.target == "tensorrt":
         return f"weighted multiply-adds x{latency.ratio:.3f}, time not measured"
     spread = f"quartiles {latency.low:.3f} to {latency.high:.3f}, {latency.rounds} rounds"
-    return f"time x{latency.ratio:.3f} of float32 on {result.request.target} ({spread})"
+    return f"processor time x{latency.score:.3f}, time x{latency.ratio:.3f} on {result.request.target} ({spread})"
 
 
 def notes(result: SearchResult) -> list[str]:
@@ -132,7 +141,7 @@ def alone_rows(result: SearchResult) -> list[tuple[str, ...]]:
     for trial in result.singles:
         ((group, precision),) = trial.lowered.items()
         chosen = result.plan is not None and result.confirmations[-1].lowered.get(group) == precision
-        row = (group, precision, f"{100 * work[group]:.1f}", *_figures(trial), "yes" if chosen else "")
+        row = (group, precision, f"{100 * work[group]:.1f}", *_figures(trial, result), "yes" if chosen else "")
         rows.append(row)
     return rows
 
@@ -140,54 +149,73 @@ def alone_rows(result: SearchResult) -> list[tuple[str, ...]]:
 def together_rows(result: SearchResult) -> list[tuple[str, ...]]:
     """Return a row for each plan of several groups, and for each plan tried on the held-back lines."""
     return [
-        (f"{len(trial.lowered)} groups", trial.part, *_figures(trial), _status(trial, result))
+        (
+            f"{len(trial.lowered)} group{'s' * (len(trial.lowered) > 1)}",
+            trial.part,
+            *_figures(trial, result),
+            _status(trial, result),
+        )
         for trial in (*result.joints, *result.confirmations)
     ]
 
 
-ALONE_COLUMNS = ("group", "precision", "work %", "max |d|", "mean |d|", "changed", "CER", "time", "in the plan")
-TOGETHER_COLUMNS = ("plan", "lines", "max |d|", "mean |d|", "changed", "CER", "time", "")
+ALONE_COLUMNS = (
+    "group",
+    "precision",
+    "work %",
+    "max |d|",
+    "mean |d|",
+    "changed",
+    "CER",
+    "time",
+    "cost",
+    "size",
+    "in the plan",
+)
+TOGETHER_COLUMNS = ("plan", "lines", "max |d|", "mean |d|", "changed", "CER", "time", "cost", "size", "")
 
 
-def _figures(trial: Trial) -> tuple[str, ...]:
+def _figures(trial: Trial, result: SearchResult) -> tuple[str, ...]:
     outcome = trial.outcome
     if outcome is None:
-        return ("-", "-", "-", "-", "failed")
+        return ("-", "-", "-", "-", "-", "-", "failed")
     interval, latency = outcome.cer_increase, outcome.latency
     return (
         f"{outcome.max_abs:.2g}",
         f"{outcome.mean_abs:.2g}",
         str(outcome.changed),
         f"{interval.estimate:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]",
-        f"{latency.ratio:.3f} [{latency.low:.3f}, {latency.high:.3f}]" if latency.rounds else f"{latency.ratio:.3f}",
+        f"{latency.ratio:.3f} [{latency.low:.3f}, {latency.high:.3f}]" if latency.rounds else "-",
+        f"{latency.score:.3f}",
+        f"{outcome.bytes / result.yardstick.float32_bytes:.3f}",
     )
 
 
 def _status(trial: Trial, result: SearchResult) -> str:
     if trial.outcome is None:
         return "failed"
-    if not holds(trial, result.request):
+    if not result.yardstick.holds(trial):
         return "breaks the bound"
-    return "holds" if is_good(trial, result.request) else "saves no time"
+    return "holds" if result.yardstick.is_good(trial) else f"saves no {result.request.aim}"
 
 
 def write_outputs(result: SearchResult, document: dict[str, Any]) -> None:
     """Write the page and, where there is one, the plan."""
     request = result.request
-    bound = request.max_cer_increase
     plot = draw_plot(
         [
             *(("alone", trial) for trial in result.singles),
             *(("together", trial) for trial in result.joints),
             *(("proof", trial) for trial in result.confirmations),
         ],
-        bound,
+        result.yardstick,
     )
     values = {
         "document": document,
         "plot": plot,
         "size": (WIDTH, HEIGHT),
         "proxy": request.target == "tensorrt",
+        "axis": _axis_of(request),
         "alone": alone_rows(result),
         "together": together_rows(result),
         "alone_columns": ALONE_COLUMNS,
@@ -197,6 +225,12 @@ def write_outputs(result: SearchResult, document: dict[str, Any]) -> None:
     write_text(request.page, page)
     if result.plan is not None:
         write_plan(result.plan, request.output, _comment(result, document))
+
+
+def _axis_of(request: SearchRequest) -> str:
+    if request.aim == "size":
+        return "the size of the file"
+    return "weighted multiply-adds, a stand-in for time" if request.target == "tensorrt" else "processor time"
 
 
 def _comment(result: SearchResult, document: dict[str, Any]) -> str:

@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from htr_engines.engine import Engine
     from htr_export.precision.plan import Precision
 
-ROUNDS = 40  # turns of each engine
-SECONDS = 3.0  # after which no further round begins, once there are FEWEST
-FEWEST = 8
+ROUNDS = 200  # turns of each engine, at most
+FEWEST = 8  # whatever time they take
 # Of the multiplications of a tensor core, against float32 (TF32): twice as many in half precision, four times in INT8.
 PROXY_COSTS: dict[Precision, float] = {"fp32": 1.0, "fp16": 0.5, "bf16": 0.5, "int8": 0.25}
 
@@ -36,9 +35,15 @@ class Latency:
     high: float
     reference_ms: float | None = None  # median, in float32; None where nothing was measured
     rounds: int = 0  # 0 where the ratio is a proxy
+    cpu_ratio: float | None = None  # median over the rounds of processor times
+
+    @property
+    def score(self) -> float:
+        """What plans are ranked by: the ratio of processor times, in which other processes have no part."""
+        return self.ratio if self.cpu_ratio is None else self.cpu_ratio
 
 
-def compare_latency(reference: Engine, candidate: Engine, image_N1HW: NDArray[np.float32]) -> Latency:
+def compare_latency(reference: Engine, candidate: Engine, image_N1HW: NDArray[np.float32], seconds: float) -> Latency:
     """Run two engines in turns on the same lines.
 
     Each round gives a ratio of two times that lie next to each other, so that what slows the machine down for longer
@@ -48,26 +53,29 @@ def compare_latency(reference: Engine, candidate: Engine, image_N1HW: NDArray[np
         reference: the float32 network.
         candidate: the lowered network.
         image_N1HW: float32 [N,1,64,W] in [0,1].
+        seconds: after which no further round begins, once there are enough.
     """
     for engine in (reference, candidate) * 2:
         infer_lines(engine, image_N1HW)
-    times: list[tuple[float, float]] = []
-    end = time.perf_counter() + SECONDS
+    rounds: list[tuple[tuple[float, float], tuple[float, float]]] = []
+    end = time.perf_counter() + seconds
     enabled = gc.isenabled()
     gc.disable()  # as timeit does: a collection would hit whoever's turn it is
     try:
-        while len(times) < ROUNDS and (len(times) < FEWEST or time.perf_counter() < end):
-            if len(times) % 2:
+        while len(rounds) < ROUNDS and (len(rounds) < FEWEST or time.perf_counter() < end):
+            if len(rounds) % 2:
                 later = _seconds(candidate, image_N1HW)
-                times.append((_seconds(reference, image_N1HW), later))
+                rounds.append((_seconds(reference, image_N1HW), later))
             else:
-                times.append((_seconds(reference, image_N1HW), _seconds(candidate, image_N1HW)))
+                rounds.append((_seconds(reference, image_N1HW), _seconds(candidate, image_N1HW)))
     finally:
         if enabled:
             gc.enable()
-    was, now = np.array(times).T
-    low, ratio, high = np.quantile(now / was, [0.25, 0.5, 0.75])
-    return Latency(float(ratio), float(low), float(high), 1000 * float(np.median(was)), len(times))
+    times = np.array(rounds)  # [round, engine, clock]
+    ratios = times[:, 1] / times[:, 0]
+    low, ratio, high = np.quantile(ratios[:, 0], [0.25, 0.5, 0.75])
+    reference_ms = 1000 * float(np.median(times[:, 0, 0]))
+    return Latency(float(ratio), float(low), float(high), reference_ms, len(rounds), float(np.median(ratios[:, 1])))
 
 
 def proxy_latency(lowered: Mapping[str, Precision], groups: Sequence[Group]) -> Latency:
@@ -85,8 +93,9 @@ def _float_precision(lowered: Mapping[str, Precision]) -> Precision:
     return lowered.get(REST, "fp32")
 
 
-def _seconds(engine: Engine, image_N1HW: NDArray[np.float32]) -> float:
+def _seconds(engine: Engine, image_N1HW: NDArray[np.float32]) -> tuple[float, float]:
+    """Return the time that a run takes, and the processor time of all threads."""
     infer_lines(engine, image_N1HW)  # the other has just emptied the caches
-    began = time.perf_counter()
+    began, cpu_began = time.perf_counter(), time.process_time()
     infer_lines(engine, image_N1HW)
-    return time.perf_counter() - began
+    return time.perf_counter() - began, time.process_time() - cpu_began
