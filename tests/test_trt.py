@@ -215,7 +215,7 @@ def test_no_plan_without_its_sidecar(half, tmp_path, monkeypatch):
     def fail(_sidecar):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(make, "build", lambda *_: Built(memoryview(b"plan"), 1.0, ()))
+    monkeypatch.setattr(make, "build", lambda *_: Built(memoryview(b"plan"), 1.0, 1.0, ()))
     prepared = prepare.prepare(half, tmp_path / "m.plan", PlanOptions("tensorrt-rtx"))
     assert make.make_plan(prepared).sidecar.plan_sha256 == hashlib.sha256(b"plan").hexdigest()
     (tmp_path / "m.plan").unlink()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import resource
 import tempfile
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -16,6 +16,7 @@ from htr_engines.console import HtrCommand, stderr_console
 from htr_engines.errors import UnstableError
 
 SCHEMA_VERSION = 1
+Clock = Literal["wall", "cpu"]
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 # What is promised of plans at the published size, on two cores.
 SECONDS = 30.0
@@ -32,17 +33,19 @@ class PlanFigures:
     onnx_bytes: int
     plan_bytes: int
     build_seconds: float  # of the builder
+    build_cpu_seconds: float  # of the builder over all cores
     command_seconds: float  # of the whole command: reading, lowering, parsing, building and writing
-    cpu_seconds: float  # of the whole command, over all cores: what a busy machine does not change much
     peak_bytes: int  # resident memory at its highest
+    clock: Clock  # by which the build is judged
 
     @property
     def passed(self) -> bool:
         """Whether time and size keep to what is promised."""
-        return self.build_seconds <= SECONDS and self.plan_bytes <= BYTES.get(self.precision, float("inf"))
+        seconds = self.build_seconds if self.clock == "wall" else self.build_cpu_seconds
+        return seconds <= SECONDS and self.plan_bytes <= BYTES.get(self.precision, float("inf"))
 
 
-def measure_plan(onnx: Path, runtime: str, folder: Path) -> PlanFigures:
+def measure_plan(onnx: Path, runtime: str, clock: Clock, folder: Path) -> PlanFigures:
     """Build a plan of an ONNX file by the command line.
 
     Raises:
@@ -51,7 +54,6 @@ def measure_plan(onnx: Path, runtime: str, folder: Path) -> PlanFigures:
     from htr_engines.plan import read_sidecar
 
     plan = folder / "measured.plan"
-    before = _cpu_seconds()
     step = run_step(f"trt {onnx.name}", [*EXPORT, "trt", str(onnx), "-o", str(plan), "--runtime", runtime], Limits())
     sidecar = read_sidecar(plan)
     return PlanFigures(
@@ -61,15 +63,11 @@ def measure_plan(onnx: Path, runtime: str, folder: Path) -> PlanFigures:
         onnx_bytes=onnx.stat().st_size,
         plan_bytes=sidecar.plan_bytes,
         build_seconds=sidecar.seconds,
+        build_cpu_seconds=sidecar.flags["cpu_seconds"],
         command_seconds=step.seconds,
-        cpu_seconds=_cpu_seconds() - before,
         peak_bytes=step.peak_bytes,
+        clock=clock,
     )
-
-
-def _cpu_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 @click.command("plans", cls=HtrCommand)
@@ -81,9 +79,16 @@ def _cpu_seconds() -> float:
     show_default=True,
     help="Builder.",
 )
+@click.option(
+    "--clock",
+    type=click.Choice(["wall", "cpu"]),
+    default="wall",
+    show_default=True,
+    help="What the build is judged by; cpu on a machine that others use (TensorRT-RTX builds on the CPU alone).",
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all the figures.")
 @click.option("--strict", is_flag=True, help="Exit with code 4 if a limit is missed.")
-def plans(models: tuple[Path, ...], runtime: str, json_file: Path | None, *, strict: bool) -> None:
+def plans(models: tuple[Path, ...], runtime: str, clock: Clock, json_file: Path | None, *, strict: bool) -> None:
     """Measure the builds of plans from ONNX files against what is promised of them.
 
     A float32 graph becomes an FP16 plan. The promises hold for the published size (base) on two cores.
@@ -93,7 +98,7 @@ def plans(models: tuple[Path, ...], runtime: str, json_file: Path | None, *, str
 
     environment = describe_environment()
     with tempfile.TemporaryDirectory() as scratch, stderr_console().status("building plans"):
-        figures = [measure_plan(model, runtime, Path(scratch)) for model in models]
+        figures = [measure_plan(model, runtime, clock, Path(scratch)) for model in models]
     for one in figures:
         click.echo(_row(one))
     if json_file:
@@ -117,7 +122,7 @@ def _row(one: PlanFigures) -> str:
     limit = f" (limit {BYTES[one.precision] / 1e6:.0f} MB)" if one.precision in BYTES else ""
     return (
         f"-[{'✓' if one.passed else 'x'}] {one.onnx}: {one.precision} on {one.runtime}, "
-        f"build {one.build_seconds:.1f} s (limit {SECONDS:.0f} s), command {one.command_seconds:.1f} s "
-        f"({one.cpu_seconds:.1f} s of CPU), plan {one.plan_bytes / 1e6:.1f} MB{limit}, "
+        f"build {one.build_seconds:.1f} s ({one.build_cpu_seconds:.1f} s of CPU; limit {SECONDS:.0f} s), "
+        f"command {one.command_seconds:.1f} s, plan {one.plan_bytes / 1e6:.1f} MB{limit}, "
         f"peak {one.peak_bytes / 1e6:.0f} MB"
     )

@@ -46,6 +46,7 @@ class Built:
 
     plan: memoryview
     seconds: float
+    cpu_seconds: float  # of the whole process meanwhile, over all threads
     log: tuple[str, ...]
 
 
@@ -114,18 +115,18 @@ def build(
     config = configure(trt, parsed, options, profiles)
     config.progress_monitor = monitor
     cache = open_timing_cache(config, options.timing_cache) if options.timing_cache else None
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), time.process_time()
     plan = run_stoppable(
         lambda: parsed.builder.build_serialized_network(parsed.network, config),
         stop,
         lambda: on_phase("stopping at the next step; Ctrl-C again ends it at once"),
     )
-    seconds = time.perf_counter() - start
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     if plan is None:
         raise ExportError(f"{_library(trt)} could not build the plan: {_builder_error(trt, parsed.source)}")
     if cache is not None and options.timing_cache:
         _save_timing_cache(config, options.timing_cache)
-    return Built(memoryview(plan), seconds, tuple(logger_of(trt).lines))
+    return Built(memoryview(plan), seconds, cpu_seconds, tuple(logger_of(trt).lines))
 
 
 def _builder_error(trt: Any, source: Path) -> str:  # noqa: ANN401

@@ -124,6 +124,7 @@ def _sidecar(prepared: Prepared, built: Built) -> PlanSidecar:
             "timing_cache": options.timing_cache is not None,
             "converted_from": graph.precision if prepared.lowers else None,
             "range_checked": prepared.has_lines,
+            "cpu_seconds": round(built.cpu_seconds, 3),
         },
         seconds=round(built.seconds, 3),
         log=built.log,
