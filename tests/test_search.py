@@ -346,7 +346,7 @@ def test_failure_leaves_a_page_and_no_plan(request_of, bench):
         (["--precision", "int4"], 2, "'int4' is none of fp16, bf16, int8"),
         (["--list", "missing.ln"], 1, "missing.ln does not exist"),
         (["--limit", "2"], 1, "2 lines are too few"),
-        (["-o", "plan.json"], 2, "should end in .toml"),
+        (["-o", "plan.json"], 2, "should be a file that ends in .toml"),
     ],
 )
 def test_wrong_options_end_in_a_sentence(request_of, options, code, message):

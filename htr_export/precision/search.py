@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from htr_export.precision.search_journal import Outcome, Part, Trial
 
 GENTLER = (0.5, 0.25)  # shares of the moves that are tried as well, to fall back on
+LEAST_SAVING = 0.01  # two measurements of one plan differ by as much
 LOOKS = 3  # plans tried on the held-back lines; each look makes these a little less held back
 
 
@@ -56,8 +57,8 @@ class Yardstick:
         return outcome is not None and outcome.sound and self.increase(outcome) <= self.request.max_cer_increase
 
     def is_good(self, trial: Trial) -> bool:
-        """Tell whether a plan stays within the bound and saves something."""
-        return self.holds(trial) and trial.outcome is not None and self.cost(trial.outcome) < 1.0
+        """Tell whether a plan stays within the bound and saves enough to be told from chance."""
+        return self.holds(trial) and trial.outcome is not None and self.cost(trial.outcome) <= 1.0 - LEAST_SAVING
 
     def move_of(self, trial: Trial) -> Move:
         """Return a trial of one group as a move."""
@@ -70,7 +71,6 @@ class Yardstick:
 class SearchResult:
     """All that was tried, and the plan that was found."""
 
-    request: SearchRequest
     yardstick: Yardstick
     lines: SearchLines
     key: str
@@ -81,6 +81,11 @@ class SearchResult:
     remembered: int  # trials that the journal held already
     plan: PrecisionPlan | None  # None where there is none; then ``reason`` says why
     reason: str | None = None
+
+    @property
+    def request(self) -> SearchRequest:
+        """What was searched for."""
+        return self.yardstick.request
 
 
 def search(request: SearchRequest, progress: Progress | None = None) -> SearchResult:
@@ -120,7 +125,6 @@ def search(request: SearchRequest, progress: Progress | None = None) -> SearchRe
             confirmations = _confirm(joints, yardstick, trials)
     found = next((trial for trial in confirmations if yardstick.is_good(trial)), None)
     return SearchResult(
-        request,
         yardstick,
         lines,
         key,

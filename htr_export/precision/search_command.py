@@ -96,13 +96,13 @@ def search_command(
 ) -> None:
     """Find which modules of MODEL (.safetensors, or .onnx in fp32) can be lowered, and write the plan that does it.
 
-    Each group of modules is lowered alone, to see what that does to readings and to time; then as many together as stay
-    within the bound. The plan is proven on lines that had no say in it, and not written (exit code 3) if it breaks the
-    bound there. PLAN.search.jsonl keeps every trial, so that the same command goes on where it was stopped; PLAN.html
-    shows CER against time.
+    Each group of modules is lowered alone, to see what that does to readings, time and size; then as many together as
+    stay within the bound. The plan is proven on lines that had no say in it, and not written (exit code 3) if it breaks
+    the bound there. PLAN.search.jsonl keeps every trial, so that the same command goes on where it was stopped;
+    PLAN.html shows CER against time.
     """
-    if output.suffix != ".toml":
-        raise click.UsageError(f"{output} should end in .toml")
+    if output.suffix != ".toml" or output.is_dir():
+        raise click.UsageError(f"{output} should be a file that ends in .toml")
     from htr_engines.environment import command_line
     from htr_export.precision.search_inputs import SearchRequest
     from htr_export.precision.search_report import to_document, verdict, write_outputs

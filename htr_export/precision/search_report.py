@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -121,7 +122,7 @@ def notes(result: SearchResult) -> list[str]:
             "precision a device sums up within a node: validate the engine on the device."
         )
     if len(result.confirmations) > 1:
-        said.append(f"{len(result.confirmations)} plans were tried on the held-back lines, the fastest first.")
+        said.append(f"{len(result.confirmations)} plans were tried on the held-back lines, the best first.")
     if lines.dropped:
         said.append(f"{lines.dropped} lines of the calibration list are held back, so they did not calibrate.")
     if min(parts.values()) < FEW_LINES:
@@ -237,11 +238,10 @@ def _comment(result: SearchResult, document: dict[str, Any]) -> str:
     model = document["inputs"]["model"]
     proof = result.confirmations[-1].outcome
     assert proof is not None
-    return "\n".join(
-        [
-            f"Found by: {printable(document['command'])}",
-            f"for {model['file']}, SHA-256 {model['sha256']}, {document['created']}",
-            _proof(result, proof),
-            *document["notes"],
-        ]
-    )
+    paragraphs = [
+        f"Found by: {printable(document['command'])}",
+        f"for {model['file']}, SHA-256 {model['sha256']}, {document['created']}.",
+        _proof(result, proof),
+        *map(printable, document["notes"]),
+    ]
+    return "\n".join(line for paragraph in paragraphs for line in textwrap.wrap(paragraph, 110))
