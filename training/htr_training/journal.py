@@ -117,4 +117,4 @@ def _open_wandb(folder: Path, recipe: Recipe) -> Any:  # noqa: ANN401
         import wandb  # type: ignore[import-not-found]
     except ImportError:
         raise TrainingError("run.wandb needs the package wandb: pip install wandb, or --set run.wandb=false") from None
-    return wandb.init(dir=str(folder), name=folder.name, config=recipe.to_dict(), resume="allow")
+    return wandb.init(dir=str(folder), name=folder.name, config=recipe.to_dict(), resume="auto")
