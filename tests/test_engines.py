@@ -45,6 +45,17 @@ def test_a_provider_whose_library_is_missing_is_not_replaced_by_the_cpu(onnx_fil
         open_engine(onnx_file, engine)
 
 
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_cuda_libraries_of_pypi_are_loaded_first_and_quietly(onnx_file, monkeypatch, capfd):
+    loaded = []
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load") or loaded.append("cuda"))
+    with pytest.raises(EngineError):
+        open_engine(onnx_file, "onnxruntime-cuda")
+    assert loaded == ["cuda"]
+    assert "Failed" not in capfd.readouterr().out
+
+
 def test_unknown_engines_and_threads_are_refused(onnx_file, tmp_path):
     with pytest.raises(EngineError, match=f"no engine is called 'tpu'; choose one of {', '.join(ENGINES)}"):
         open_engine(onnx_file, "tpu")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +68,8 @@ class OnnxRuntimeEngine(ClosesOnExit):
         options.log_severity_level = 4  # what fails is raised as well
         if provider.name not in onnxruntime.get_available_providers():
             raise EngineError(_not_built_in(engine, provider, onnxruntime.__version__))
+        if engine != "onnxruntime":
+            _load_cuda(onnxruntime)
         try:
             self._session = onnxruntime.InferenceSession(str(model), options, providers=[provider.name])
         except Exception as error:  # noqa: BLE001 - its exceptions have no common base but this
@@ -99,6 +103,13 @@ class OnnxRuntimeEngine(ClosesOnExit):
     def close(self) -> None:
         """Free the session."""
         del self._session
+
+
+def _load_cuda(onnxruntime: Any) -> None:  # noqa: ANN401 - a module
+    """Load the CUDA and cuDNN libraries of PyPI packages, which the providers do not find by themselves."""
+    if hasattr(onnxruntime, "preload_dlls"):  # from 1.21 on
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what is missing; the session says it again
+            onnxruntime.preload_dlls()
 
 
 def _not_built_in(engine: str, provider: _Provider, version: str) -> str:
