@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import onnxruntime
 import pytest
 from bench_fakes import write_onnx
@@ -49,7 +51,7 @@ def test_a_provider_whose_library_is_missing_is_not_replaced_by_the_cpu(onnx_fil
 def test_cuda_libraries_of_pypi_are_loaded_first_and_quietly(onnx_file, monkeypatch, capfd):
     loaded = []
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load") or loaded.append("cuda"))
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: sys.stdout.write("Failed") and loaded.append("cuda"))
     with pytest.raises(EngineError):
         open_engine(onnx_file, "onnxruntime-cuda")
     assert loaded == ["cuda"]

@@ -392,7 +392,7 @@ def test_the_real_tensorrt_rtx_gives_its_reason_for_a_plan_that_it_cannot_read(m
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", real)
     version = real.__version__
     plan = write_plan(tmp_path / "x.plan", tiny, [profile(1, 4, 8)], runtime="tensorrt-rtx", runtime_version=version)
-    with pytest.raises(EngineError, match=r"TensorRT cannot read .*x\.plan: (?!it gives no reason).+; build it again"):
+    with pytest.raises(EngineError, match=r"TensorRT cannot read .*x\.plan: (?!it gave no reason).+; build it again"):
         open_engine(plan, "tensorrt-rtx")
     assert gpu.leaks() == {}
 

@@ -42,7 +42,8 @@ class GraphStrategy(enum.Enum):
 class Logger:
     """``ILogger``: its subclasses have to call its constructor."""
 
-    INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
+    Severity = enum.IntEnum("Severity", ["INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"], start=0)
+    ERROR = Severity.ERROR
 
     def __init__(self) -> None:
         self.ready = True

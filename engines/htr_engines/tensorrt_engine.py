@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
 import logging
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,10 +13,11 @@ import numpy as np
 from htr_engines.cuda_buffer import CudaBuffer
 from htr_engines.cuda_memory import open_cuda
 from htr_engines.engine import ClosesOnExit, EngineInfo, resident_bytes
-from htr_engines.errors import EngineError, MissingExtraError
+from htr_engines.errors import EngineError
 from htr_engines.plan import Profile, check_fits, read_sidecar
 from htr_engines.profiles import Portion, split_batch
 from htr_engines.tensorrt_contexts import Contexts, RtxContexts, TensorRtContexts
+from htr_engines.tensorrt_library import EXTRAS, last_error, load_tensorrt, logger_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 
 MAX_CONTEXTS = 8  # kept at a time, each with its graph; the one not used for longest goes first
 OPEN_AXIS = -1
-_PACKAGES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-_EXTRAS = {"tensorrt": "trt", "tensorrt-rtx": "rtx"}
 _log = logging.getLogger(__name__)
 
 
@@ -65,7 +62,7 @@ class TensorRtEngine(ClosesOnExit):
 
     def __init__(self, plan: Path, runtime: str, threads: int) -> None:
         sidecar = read_sidecar(plan)
-        trt = _import_runtime(runtime)
+        trt = load_tensorrt("tensorrt-rtx" if runtime == "tensorrt-rtx" else "tensorrt")
         before = resident_bytes()
         with ExitStack() as stack:
             self._open(stack, trt, plan, sidecar, runtime)
@@ -83,13 +80,13 @@ class TensorRtEngine(ClosesOnExit):
 
     def _open(self, stack: ExitStack, trt: Any, plan: Path, sidecar: PlanSidecar, runtime: str) -> None:  # noqa: ANN401
         """Take hold of all that the engine needs; the stack gives it back in reverse order."""
-        self._cuda = open_cuda(_EXTRAS[runtime])
+        self._cuda = open_cuda(EXTRAS[runtime])
         stack.callback(self._cuda.close)
         capability = self._cuda.device.compute_capability
         check_fits(sidecar, plan, runtime=runtime, version=trt.__version__, compute_capability=capability)
-        self._logger = _make_logger(trt)
-        self._runtime = trt.Runtime(self._logger)  # has to outlive the engine
-        self._engine = _deserialize(self._runtime, plan, sidecar, self._logger)
+        self._trt = trt
+        self._runtime = trt.Runtime(logger_of(trt))  # has to outlive the engine
+        self._engine = _deserialize(trt, self._runtime, plan, sidecar)
         stack.callback(self._drop_engine)
         _check_tensors(trt, self._engine, sidecar, plan)
         self._names = sidecar.input.name, sidecar.output.name
@@ -151,7 +148,7 @@ class TensorRtEngine(ClosesOnExit):
     def _new_context(self, profile: int) -> Any:  # noqa: ANN401
         context = self._contexts.create()
         if context is None:
-            raise EngineError(f"TensorRT cannot prepare another shape ({self._logger.last()}); give smaller batches")
+            raise EngineError(f"TensorRT cannot prepare another shape ({last_error(self._trt)}); give smaller batches")
         self._must(context.set_optimization_profile_async(profile, self._cuda.stream), f"profile {profile}")
         self._cuda.synchronize()
         return context
@@ -178,7 +175,7 @@ class TensorRtEngine(ClosesOnExit):
 
     def _must(self, accepted: bool, what: str) -> None:
         if not accepted:
-            raise EngineError(f"TensorRT refused {what}: {self._logger.last()}; build the plan again on this machine")
+            raise EngineError(f"TensorRT refused {what}: {last_error(self._trt)}; build the plan again on this machine")
 
     def _capture(self, slot: _Slot, input_N1HW: NDArray[np.float32], output_NTC: NDArray[np.float32]) -> None:
         """Capture a graph, on the second run of a shape as TensorRT asks; without one all goes on, only slower."""
@@ -211,44 +208,12 @@ class TensorRtEngine(ClosesOnExit):
         self._resources.close()
 
 
-def _import_runtime(runtime: str) -> Any:  # noqa: ANN401 - modules without types
-    package = _PACKAGES[runtime]
-    try:
-        return importlib.import_module(package)
-    except ModuleNotFoundError:
-        raise MissingExtraError(package, _EXTRAS[runtime]) from None
-    except (ImportError, OSError, RuntimeError) as error:
-        raise EngineError(
-            f"the installed {package} cannot be loaded ({_first_line(str(error))}); see why with 'htr-export doctor'"
-        ) from None
-
-
-@functools.cache
-def _make_logger(trt: Any) -> Any:  # noqa: ANN401
-    """Return the logger of the process, which keeps TensorRT's latest error. TensorRT takes only the first one."""
-
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self._errors: deque[str] = deque(maxlen=1)
-
-        def log(self, severity: Any, message: str) -> None:  # noqa: ANN401
-            if severity in {trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR}:
-                self._errors.append(message)
-
-        def last(self) -> str:
-            """Return the latest error and forget it."""
-            return _first_line(self._errors.pop()) if self._errors else "it gives no reason"
-
-    return Logger()
-
-
-def _deserialize(runtime: Any, plan: Path, sidecar: PlanSidecar, logger: Any) -> Any:  # noqa: ANN401
+def _deserialize(trt: Any, runtime: Any, plan: Path, sidecar: PlanSidecar) -> Any:  # noqa: ANN401
     if sidecar.version_compatible:
         runtime.engine_host_code_allowed = True  # such a plan brings the code of its own runtime
     engine = runtime.deserialize_cuda_engine(plan.read_bytes())
     if engine is None:
-        raise EngineError(f"TensorRT cannot read {plan}: {logger.last()}; build it again: {sidecar.command}")
+        raise EngineError(f"TensorRT cannot read {plan}: {last_error(trt)}; build it again: {sidecar.command}")
     return engine
 
 
@@ -267,7 +232,3 @@ def _profiles(engine: Any, name: str) -> list[Profile]:  # noqa: ANN401
         return [Profile(shape, shape, shape)]
     indices = range(engine.num_optimization_profiles)
     return [Profile(*(tuple(shape) for shape in engine.get_tensor_profile_shape(name, index))) for index in indices]
-
-
-def _first_line(text: str) -> str:
-    return text.strip().split("\n", 1)[0]

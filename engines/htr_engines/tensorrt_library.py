@@ -38,8 +38,7 @@ def load_tensorrt(runtime: Runtime) -> Any:  # noqa: ANN401
     except (ImportError, OSError, RuntimeError) as error:
         reason = str(error).strip().split("\n", 1)[0]
         raise EngineError(
-            f"the Python package '{name}' is installed but cannot be loaded ({reason}); install the libraries of the "
-            "same version from NVIDIA, and a driver that knows its CUDA version"
+            f"the installed {name} cannot be loaded ({reason}); see why with 'htr-export doctor'"
         ) from None
     if release(trt.__version__)[:2] < OLDEST[runtime]:
         oldest = ".".join(str(number) for number in OLDEST[runtime])
@@ -72,6 +71,9 @@ def logger_of(trt: Any) -> Any:  # noqa: ANN401
 
 
 def last_error(trt: Any) -> str:  # noqa: ANN401
-    """Return the latest error that the library logged."""
-    errors = [line for line in logger_of(trt).lines if "ERROR: " in line]
-    return errors[-1].split("ERROR: ", 1)[1] if errors else "it gave no reason"
+    """Return the latest error that the library logged, and forget all errors."""
+    lines = logger_of(trt).lines
+    errors = [line for line in lines if "ERROR: " in line]
+    for line in errors:
+        lines.remove(line)
+    return errors[-1].split("ERROR: ", 1)[1].strip().split("\n", 1)[0] if errors else "it gave no reason"
