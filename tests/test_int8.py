@@ -205,6 +205,15 @@ def test_a_value_that_is_not_finite_is_not_forgotten(wrong):
     assert np.isinf(histogram.peak)
 
 
+def test_entropy_does_not_clip_the_ink_of_a_line_that_is_mostly_white():
+    random = np.random.default_rng(0)
+    white = np.repeat(random.uniform(0, 0.5, 16), 2000).astype(np.float32)  # each channel has one value for white
+    ink = random.uniform(0, 8, 4000).astype(np.float32)
+    histogram = Histogram()
+    histogram.add(np.concatenate([white, ink]))
+    assert histogram.limit("entropy") > 7
+
+
 def test_limits_do_not_depend_on_the_order_of_values():
     values = np.random.default_rng(0).normal(0, 1, 20_000).astype(np.float32)
     values[77] = 40

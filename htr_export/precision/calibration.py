@@ -31,6 +31,7 @@ BINS = 4096
 LEVELS = 128  # int8 values that are not negative
 SAMPLES = 1 << 16  # values of a tensor and line that enter its histogram
 PERCENTILE = 99.99
+CLIPPED = 1e-3  # of the values, that entropy clips at most: the white of a line alone would let it clip all ink
 
 
 def calibrate(
@@ -127,8 +128,7 @@ class Histogram:
 
 def _percentile_bins(counts: NDArray[np.int64]) -> int:
     """Return how many bins hold all but the largest ten thousandth of the values (arXiv 2004.09602)."""
-    share = np.cumsum(counts) / counts.sum()
-    return int(np.searchsorted(share, PERCENTILE / 100)) + 1
+    return _bins_of_share(counts, PERCENTILE / 100)
 
 
 def _entropy_bins(counts: NDArray[np.int64]) -> int:
@@ -139,9 +139,15 @@ def _entropy_bins(counts: NDArray[np.int64]) -> int:
     counts = counts.copy()
     if not counts[1:].any():
         return len(counts)
+    fewest = max(LEVELS, _bins_of_share(counts, 1 - CLIPPED))
     counts[0] = counts[1]  # what ReLU made 0 is told exactly, and would outweigh all else
-    candidates = range(LEVELS, len(counts) + 1, LEVELS // 8)
+    candidates = range(fewest, len(counts) + 1, LEVELS // 8)
     return min(candidates, key=lambda bins: _divergence(counts, bins))
+
+
+def _bins_of_share(counts: NDArray[np.int64], share: float) -> int:
+    """Return how many bins hold a share of the values."""
+    return int(np.searchsorted(np.cumsum(counts), share * counts.sum())) + 1
 
 
 def _divergence(counts: NDArray[np.int64], bins: int) -> float:
