@@ -270,6 +270,7 @@ def test_from_a_model_to_a_plan(request_of, reading_model):
     assert result.exit_code == 0, result.output
     assert "PASSED: " in result.stdout
     assert "time not measured" in result.stdout
+    assert "…" not in result.stdout, "no cell is cut"
     plan = read_plan(request.output)
     assert "fp16" in plan.precisions
     assert "# Found by: " in request.output.read_text(encoding="utf-8")

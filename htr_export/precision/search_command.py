@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from htr_export.precision.search_inputs import Aim, Judge, SearchRequest, Target
 
 FILE = click.Path(path_type=Path)
+ON_PAGE_ONLY = ("work %", "mean |d|", "time")  # columns for which a terminal has no room
+COLUMNS = 130  # characters that the tables need
 
 
 @click.command("search", cls=HtrCommand)
@@ -179,12 +181,14 @@ def print_tables(result: SearchResult, notes: Sequence[str]) -> None:
     from htr_export.validation.html import printable
 
     console = Console(highlight=False, markup=False)
+    console.width = max(console.width, COLUMNS)
     for columns, rows in ((ALONE_COLUMNS, alone_rows(result)), (TOGETHER_COLUMNS, together_rows(result))):
         table = Table(box=box.SIMPLE)
-        for number, column in enumerate(columns):
-            table.add_column(column, justify="right" if number else "left", no_wrap=True)
+        shown = [number for number, column in enumerate(columns) if column not in ON_PAGE_ONLY]
+        for number in shown:
+            table.add_column(columns[number], justify="right" if number else "left", no_wrap=True)
         for row in rows:
-            table.add_row(*map(printable, row))
+            table.add_row(*(printable(row[number]) for number in shown))
         console.print(table)
     for note in notes:
         click.echo(f"Note: {printable(note)}")
