@@ -10,6 +10,7 @@ import numpy as np
 from htr_engines.engine import open_engine
 from htr_engines.errors import ExportError, ParityError
 from htr_export.artefact import open_any
+from htr_export.checks import Check
 from htr_export.reference import TorchEngine
 
 if TYPE_CHECKING:
@@ -36,17 +37,6 @@ class OnnxTolerance:
 
     atol: float = 2e-3
     rtol: float = 1e-3
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check and its outcome."""
-
-    passed: bool
-    what: str
-
-    def __str__(self) -> str:
-        return f"-[{'✓' if self.passed else 'x'}] {self.what}"
 
 
 def check_onnx(path: Path, model: Model, batch: int | None, width: int | None, tolerance: OnnxTolerance) -> list[Check]:

@@ -14,7 +14,7 @@ import torch
 from htr_engines.errors import ExportError
 from htr_engines.files import atomic_path
 from htr_export.network.config import IMAGE_WIDTHS
-from htr_export.onnx_checks import Check, OnnxTolerance, check_lowered, check_onnx
+from htr_export.onnx_checks import OnnxTolerance, check_lowered, check_onnx
 from htr_export.precision.calibration import calibrate
 from htr_export.precision.images import fitted_batches
 from htr_export.precision.lowering import check_opset, lower
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from htr_engines.lines import Line
+    from htr_export.checks import Check
     from htr_export.model import Model
 
 OPSETS = range(18, 24)

@@ -12,8 +12,9 @@ from onnx_ir.passes.common import (
 )
 from onnxscript.optimizer import fold_constants
 
+from htr_export.precision.modules import SCOPES
+
 FOLDED_BYTES = 1 << 24  # of a constant worth storing, such as the position bias of a fixed width
-SCOPES = "pkg.torch.onnx.name_scopes"  # which module a node comes from; precision and error messages need it
 
 
 def clean(model: ir.Model) -> None:

@@ -201,6 +201,15 @@ def test_a_dry_run_checks_all_and_builds_nothing(half, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_device_without_pytorch_lowers_a_float32_graph_itself(onnx_file, tmp_path):
+    code = (
+        "import sys\nsys.modules.update(torch=None, onnx_ir=None, onnxscript=None)\nfrom htr_export.cli import main\n"
+        f"main(['trt', {str(onnx_file)!r}, '-o', {str(tmp_path / 'm.plan')!r}, '--runtime', 'tensorrt-rtx'])"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert read_sidecar(tmp_path / "m.plan").precision == "fp16"
+
+
 def test_unknown_targets_and_places_are_refused_before_the_build(half, tmp_path):
     with pytest.raises(ExportError, match=r"does not build for sm87; choose from .*sm86"):
         prepare.prepare(half, tmp_path, PlanOptions("tensorrt-rtx", targets=("sm87",)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from htr_engines.errors import ExportError
 from htr_engines.files import atomic_path
-from htr_export.onnx_checks import Check
+from htr_export.checks import Check
 from htr_export.precision.casting import LARGEST, set_float_types
 from htr_export.precision.int8 import insert_int8, quantisable
 from htr_export.precision.islands import HEADROOM, find_islands

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from htr_export.onnx_graph import SCOPES
-
 if TYPE_CHECKING:
     from onnx import NodeProto
+
+SCOPES = "pkg.torch.onnx.name_scopes"  # the metadata of a node that says which module it comes from
 
 
 def module_of(node: NodeProto) -> str:
