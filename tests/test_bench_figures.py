@@ -206,14 +206,15 @@ def test_document_holds_raw_values_units_and_options(tmp_path):
 
 
 def test_a_bundle_stands_for_its_models(tmp_path):
+    unproven = {"validation": {"verdict": "not validated", "passed": False}}
     manifest = {
         "format": "htr-convtext-bundle",
-        "schema_version": 1,
+        "schema_version": 2,
         "charset": "ab",
         "preprocessing": {"width": 64, "height": 64},
         "models": [
-            {"file": "model.onnx", "engines": ["onnxruntime", "openvino"], "precision": "fp32"},
-            {"file": "model.int8.onnx", "engines": ["openvino"], "precision": "int8"},
+            {"file": "model.onnx", "engines": ["onnxruntime", "openvino"], "precision": "fp32", **unproven},
+            {"file": "model.int8.onnx", "engines": ["openvino"], "precision": "int8", **unproven},
         ],
         "golden": [],
         "files": {name: {"sha256": "0" * 64, "bytes": 1} for name in ("model.onnx", "model.int8.onnx")},
