@@ -21,7 +21,7 @@ def write(tmp_path, text):
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
 def test_shipped_recipes_are_valid(path):
     recipe = read_recipe(path)
-    assert recipe.data.root.name == path.stem.removesuffix("-2")
+    assert recipe.data.root.name == path.stem
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

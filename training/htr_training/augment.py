@@ -46,9 +46,10 @@ def warp_line(grey_HW: NDArray[np.uint8], recipe: AugmentRecipe, random: np.rand
     margin = random.uniform(0, recipe.scale) * width + 2 * abs(slide)
     left = random.uniform(0, margin)
     source[:, 0] += [-left, margin - left, margin - left, -left]
-    headroom = random.uniform(0, recipe.flatten) * height
-    top = random.uniform(0, headroom)
-    source[:, 1] += [-top, -top, headroom - top, headroom - top]
+    if recipe.flatten:
+        headroom = random.uniform(0, recipe.flatten) * height
+        top = random.uniform(0, headroom)
+        source[:, 1] += [-top, -top, headroom - top, headroom - top]
     homography = solve_homography(target, source)
     if not recipe.elastic:
         coefficients = tuple(homography.flat[:8])
