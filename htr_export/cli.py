@@ -11,8 +11,8 @@ import click
 from htr_engines.charset import PRESETS, Charset, preset, read_charset
 from htr_engines.console import HtrGroup, progress, stderr_console
 from htr_export.doctor.command import doctor_command
-from htr_export.onnx_options import chosen_options, onnx_options
-from htr_export.precision.search_command import search_command
+from htr_export.onnx.options import chosen_options, onnx_options
+from htr_export.search.command import search_command
 from htr_export.trt.command import trt_command
 from htr_export.validation.command import lines_options, validate_command
 
@@ -110,8 +110,8 @@ def onnx(
     with stderr_console().status("loading PyTorch") as status:
         from htr_engines.lines import read_lines
         from htr_export.model import load_any
-        from htr_export.onnx_checks import OnnxTolerance
-        from htr_export.onnx_export import export_onnx
+        from htr_export.onnx.checks import OnnxTolerance
+        from htr_export.onnx.export import export_onnx
 
         options = chosen_options(**graph)
         loaded = load_any(model, charset, weights)
@@ -142,7 +142,7 @@ def bundle(models: tuple[Path, ...], output: Path, reports: tuple[Path, ...], la
     that fits; one without a --report of its own is unproven and taken only where no proven one fits.
     """
     with stderr_console().status("bundling"):
-        from htr_export.bundle_writer import write_bundle
+        from htr_export.bundle.writer import write_bundle
 
         manifest = write_bundle(models, output, reports, latencies)
     total = sum(file["bytes"] for file in manifest["files"].values())
@@ -180,7 +180,7 @@ def ship(
     charset = chosen_charset(dataset, charset_file)
     with progress() as display:
         task = display.add_task("loading PyTorch", total=None)
-        from htr_engines.environment import command_line
+        from htr_engines.host import command_line
         from htr_export.ship import Progress, ShipRequest
         from htr_export.ship import ship as ship_all
 

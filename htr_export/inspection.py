@@ -100,7 +100,7 @@ def _value_info(value: Any) -> str:  # noqa: ANN401
 
 def _plan(path: Path) -> dict[str, Any]:
     """Tell what the sidecar says, since a plan can be read on its GPU alone."""
-    from htr_engines.plan import content_misfit, gpus_of, read_sidecar
+    from htr_engines.backends.tensorrt.sidecar import content_misfit, gpus_of, read_sidecar
 
     sidecar = read_sidecar(path)
     facts = asdict(sidecar)

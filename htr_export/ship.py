@@ -12,9 +12,9 @@ from htr_engines.bundle import MANIFEST, SCHEMA_VERSION
 from htr_engines.errors import ExportError, ParityError
 from htr_engines.files import sha256_of, write_text
 from htr_engines.lines import read_lines
-from htr_export.bundle_writer import write_bundle
+from htr_export.bundle.writer import write_bundle
 from htr_export.model import load_model
-from htr_export.onnx_export import OnnxOptions, export_onnx, tool_version
+from htr_export.onnx.export import OnnxOptions, export_onnx, tool_version
 from htr_export.strip import strip_checkpoint
 from htr_export.validation.parity import ValidationOptions
 from htr_export.validation.report import load_report

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from htr_engines.console import HtrCommand
-from htr_engines.environment import command_line, describe_environment
 from htr_engines.errors import DataError
 from htr_engines.files import write_text
+from htr_engines.host import command_line, describe_environment
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -85,7 +85,7 @@ def main() -> None:
     import numpy as np
 
     from htr_bench.targets import Target
-    from htr_engines.engine import infer_lines
+    from htr_engines.backends.base import infer_lines
 
     request = Request(**json.load(sys.stdin))
     before = peak_bytes()

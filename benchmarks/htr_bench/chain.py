@@ -174,8 +174,8 @@ def chain(
 
     The promises hold for the published size (base) on two cores.
     """
-    from htr_engines.environment import command_line, describe_environment
     from htr_engines.files import write_text
+    from htr_engines.host import command_line, describe_environment
 
     environment = describe_environment()
     with tempfile.TemporaryDirectory() as scratch, stderr_console().status("running the chain"):

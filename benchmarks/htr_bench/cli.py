@@ -98,8 +98,8 @@ def _measure(
 ) -> list[TargetResult]:
     from htr_bench.latency import measure
     from htr_bench.table import to_document
-    from htr_engines.environment import command_line, describe_environment
     from htr_engines.files import write_text
+    from htr_engines.host import command_line, describe_environment
 
     environment = describe_environment()
     with progress() as bar:
@@ -129,7 +129,7 @@ def _print(
     from rich.console import Console
 
     from htr_bench.table import glossary, make_tables
-    from htr_export.validation.html import printable
+    from htr_export.reporting import printable
 
     console = Console(highlight=False)
     for table in make_tables(results, options, reports):

@@ -30,7 +30,7 @@ OPSET = 20
 
 def export_ours(model: Model, path: Path) -> None:
     """Export as ``htr-export onnx`` does, without its checks."""
-    from htr_export.onnx_export import OnnxOptions, write_graph
+    from htr_export.onnx.export import OnnxOptions, write_graph
 
     write_graph(model, path, OnnxOptions(opset=OPSET))
 
@@ -152,7 +152,7 @@ def run(model: Path, options: LatencyOptions) -> dict[str, Any]:
     from htr_bench.latency import measure
     from htr_bench.table import to_document
     from htr_bench.targets import Target
-    from htr_engines.environment import command_line, describe_environment
+    from htr_engines.host import command_line, describe_environment
     from htr_export.model import load_any
 
     environment = describe_environment()

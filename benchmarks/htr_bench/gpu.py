@@ -87,8 +87,8 @@ def gpu(
     Exit code 1 if nothing could be measured.
     """
     from htr_bench.gpu_part import Request
-    from htr_engines.environment import command_line, describe_environment
     from htr_engines.files import write_text
+    from htr_engines.host import command_line, describe_environment
 
     end = time.monotonic() + 60 * budget
     document: dict[str, Any] = {

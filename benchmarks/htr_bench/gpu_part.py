@@ -17,8 +17,8 @@ import numpy as np
 
 from htr_bench.targets import Target
 from htr_bench.timing import MAX_VARIATION, is_stable, summarise
+from htr_engines.backends.base import infer_lines
 from htr_engines.ctc import decode_greedy
-from htr_engines.engine import infer_lines
 from htr_engines.errors import DataError, HtrError, ImageError
 from htr_engines.lines import read_lines
 from htr_engines.metrics import count_errors
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from htr_engines.backends.base import Engine
     from htr_engines.charset import Charset
-    from htr_engines.engine import Engine
     from htr_engines.lines import Line
     from htr_export.model import Model
 

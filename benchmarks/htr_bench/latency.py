@@ -16,15 +16,15 @@ from htr_bench.alone import Peak, Request, run_alone
 from htr_bench.artefacts import Artefact, common_preprocessing, describe
 from htr_bench.timing import MAX_VARIATION, PERCENTILES, Timing, is_stable, summarise, trimmed_variation
 from htr_bench.workload import Workload, prepare_workload
+from htr_engines.backends.base import infer_lines
 from htr_engines.charset import Charset
-from htr_engines.engine import infer_lines
 from htr_engines.errors import HtrError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from htr_bench.targets import Target
-    from htr_engines.engine import Engine, EngineInfo
+    from htr_engines.backends.base import Engine, EngineInfo
 
 Scope = Literal["engine", "end to end"]
 

@@ -51,7 +51,7 @@ def measure_plan(onnx: Path, runtime: str, clock: Clock, folder: Path) -> PlanFi
     Raises:
         EngineError: with what the command said, if it fails.
     """
-    from htr_engines.plan import read_sidecar
+    from htr_engines.backends.tensorrt.sidecar import read_sidecar
 
     plan = folder / "measured.plan"
     step = run_step(f"trt {onnx.name}", [*EXPORT, "trt", str(onnx), "-o", str(plan), "--runtime", runtime], Limits())
@@ -93,8 +93,8 @@ def plans(models: tuple[Path, ...], runtime: str, clock: Clock, json_file: Path 
 
     A float32 graph becomes an FP16 plan. The promises hold for the published size (base) on two cores.
     """
-    from htr_engines.environment import command_line, describe_environment
     from htr_engines.files import write_text
+    from htr_engines.host import command_line, describe_environment
 
     environment = describe_environment()
     with tempfile.TemporaryDirectory() as scratch, stderr_console().status("building plans"):

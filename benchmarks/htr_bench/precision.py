@@ -16,12 +16,12 @@ from htr_engines.console import HtrCommand, progress
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from htr_engines.engine import Engine
+    from htr_engines.backends.base import Engine
     from htr_engines.lines import Line
     from htr_export.model import Model
-    from htr_export.onnx_export import CalibrationOptions
+    from htr_export.onnx.export import CalibrationOptions
     from htr_export.precision.calibration import Histogram
-    from htr_export.precision.plan import Method, PrecisionPlan
+    from htr_export.precision.precision_map import Method, PrecisionPlan
     from htr_export.validation.result import ValidationResult
 
 SCHEMA_VERSION = 1
@@ -67,7 +67,7 @@ class Source:
         return target
 
     def _graph(self, opset: int) -> Path:
-        from htr_export.onnx_export import OnnxOptions, write_graph
+        from htr_export.onnx.export import OnnxOptions, write_graph
 
         if opset not in self._graphs:
             self._graphs[opset] = self._folder / f"opset-{opset}.onnx"
@@ -83,7 +83,7 @@ class Source:
         return self._histograms
 
     def _measured(self, graph: Path) -> Mapping[str, float]:
-        from htr_export.onnx_export import RANGE_LINES
+        from htr_export.onnx.export import RANGE_LINES
         from htr_export.precision.ranges import measure_ranges
 
         if self._ranges is None:
@@ -111,11 +111,11 @@ def precision(
     json_file: Path | None,
 ) -> None:
     """Read lines with MODEL (a .safetensors) in every precision and compare the error rates with PyTorch's."""
-    from htr_engines.environment import command_line, describe_environment
+    from htr_engines.host import command_line, describe_environment
     from htr_engines.lines import read_lines
     from htr_export.model import load_any
-    from htr_export.onnx_export import CalibrationOptions
-    from htr_export.precision.plan import DEFAULT_METHOD, read_plan
+    from htr_export.onnx.export import CalibrationOptions
+    from htr_export.precision.precision_map import DEFAULT_METHOD, read_plan
 
     lines = read_lines(lines_dir, list_file)
     options = CalibrationOptions(lines=calibration_lines)
@@ -149,7 +149,7 @@ def precision(
 
 def uniform_variants() -> list[Variant]:
     """Return every precision, int8 with every way to calibrate it."""
-    from htr_export.precision.plan import METHODS, PrecisionPlan
+    from htr_export.precision.precision_map import METHODS, PrecisionPlan
 
     floats = [Variant(name, PrecisionPlan(name)) for name in ("fp32", "fp16", "bf16")]
     return [*floats, *(Variant(f"int8-{method}", PrecisionPlan("int8"), method) for method in METHODS)]
@@ -164,9 +164,9 @@ def try_all(
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Iterator[dict[str, Any]]:
     """Write each variant, read the lines with each of its engines, and yield what came of it."""
-    from htr_export.artefact import open_any
-    from htr_export.precision.sensitivity import RememberingEngine
-    from htr_export.reference import TorchEngine
+    from htr_export.open_model import open_any
+    from htr_export.search.trial import RememberingEngine
+    from htr_export.torch_engine import TorchEngine
 
     with ExitStack() as kept:
         reference = RememberingEngine(kept.enter_context(TorchEngine(model, threads)))

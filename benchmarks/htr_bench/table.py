@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from htr_bench.rows import Row, make_rows
 from htr_bench.timing import name_of
-from htr_export.validation.html import printable
+from htr_export.reporting import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

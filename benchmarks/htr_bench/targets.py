@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from htr_engines.bundle import open_bundle
 from htr_engines.errors import BundleError, EngineError
-from htr_export.artefact import ENGINES_OF_SUFFIX, open_any
+from htr_export.open_model import ENGINES_OF_SUFFIX, open_any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from htr_engines.engine import Engine
+    from htr_engines.backends.base import Engine
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from htr_engines.engine import ClosesOnExit, EngineInfo, TensorInfo
+from htr_engines.backends.base import ClosesOnExit, EngineInfo, TensorInfo
 from htr_engines.errors import EngineError
 
 if TYPE_CHECKING:

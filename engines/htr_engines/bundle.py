@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from htr_engines.backends.tensorrt.sidecar import sidecar_path
 from htr_engines.charset import Charset
 from htr_engines.errors import BundleError
 from htr_engines.files import sha256_of
-from htr_engines.plan import sidecar_path
 from htr_engines.preprocess import Preprocessing
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Figure:
     """A measured latency."""
 
     seconds: float  # median for one line, the engine alone
-    hardware: str  # that it was measured on, by htr_engines.environment
+    hardware: str  # that it was measured on, by htr_engines.host
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from htr_engines.backends.base import ClosesOnExit, infer_lines
 from htr_engines.bundle import Bundle, open_bundle, open_verified
 from htr_engines.ctc import Reading, Span, decode_greedy
-from htr_engines.engine import ClosesOnExit, infer_lines
 from htr_engines.errors import ImageError
 from htr_engines.preprocess import Alpha, fit_line, load_pages, scaled_width
 from htr_engines.selection import Selection, select

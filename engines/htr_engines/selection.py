@@ -14,16 +14,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from htr_engines.backends.base import open_engine
 from htr_engines.bundle import NOT_VALIDATED
-from htr_engines.engine import open_engine
-from htr_engines.environment import describe_environment, hardware_of
 from htr_engines.errors import EngineError, HtrError, MissingExtraError
+from htr_engines.host import describe_environment, hardware_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from htr_engines.backends.base import Engine
     from htr_engines.bundle import Bundle, BundledModel
-    from htr_engines.engine import Engine
 
 # The fastest first. Plans beat ONNX Runtime's kernels on the same GPU, and any GPU beats the CPU. TensorRT-RTX does not
 # promise arithmetic in INT8, nor has ONNX Runtime's CUDA provider kernels for it, while CPUs gain most by it; and

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from htr_engines.backends.base import infer_lines
 from htr_engines.ctc import decode_greedy
-from htr_engines.engine import infer_lines
 from htr_engines.errors import BundleError
 from htr_engines.preprocess import fit_line, load_pages
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from htr_engines.backends.base import Engine
     from htr_engines.bundle import Bundle, BundledModel
-    from htr_engines.engine import Engine
 
 # Largest difference of a logit that another order of summation, or another rounding, may make; the logits' standard
 # deviation is about 4. In int8 engines round at different places of the graph: OpenVINO and ONNX Runtime were 0.85

@@ -23,7 +23,7 @@ def doctor_command(ctx: click.Context, as_json: bool) -> None:
 
     diagnosis = examine(Machine())
     if as_json:
-        from htr_engines.environment import describe_environment
+        from htr_engines.host import describe_environment
 
         click.echo(to_json(diagnosis, describe_environment()), nl=False)
     else:

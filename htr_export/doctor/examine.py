@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from htr_engines.engine import ENGINES
+from htr_engines.backends.base import ENGINES
 from htr_engines.selection import RANKING
 from htr_export.doctor.finding import usable
 from htr_export.doctor.jetson import jetson_findings

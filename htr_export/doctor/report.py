@@ -21,7 +21,7 @@ def to_json(diagnosis: Diagnosis, environment: Mapping[str, Any]) -> str:
 
     Args:
         diagnosis: what was found.
-        environment: the machine's plain facts, by :mod:`htr_engines.environment`.
+        environment: the machine's plain facts, by :mod:`htr_engines.host`.
     """
     document = {
         "schema_version": SCHEMA_VERSION,

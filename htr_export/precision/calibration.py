@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from htr_engines.engine import physical_cores
+from htr_engines.backends.base import physical_cores
 from htr_engines.errors import ExportError
 from htr_export.precision.images import fitted_batches
 from htr_export.precision.int8 import tensors_to_calibrate
-from htr_export.precision.plan import DEFAULT_METHOD
+from htr_export.precision.precision_map import DEFAULT_METHOD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from htr_engines.lines import Line
     from htr_engines.preprocess import Preprocessing
-    from htr_export.precision.plan import Method
+    from htr_export.precision.precision_map import Method
 
 BINS = 4096
 LEVELS = 128  # int8 values that are not negative

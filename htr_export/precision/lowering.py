@@ -14,7 +14,7 @@ from htr_export.precision.casting import LARGEST, set_float_types
 from htr_export.precision.int8 import insert_int8, quantisable
 from htr_export.precision.islands import HEADROOM, find_islands
 from htr_export.precision.modules import module_of
-from htr_export.precision.plan import MIXED, PrecisionPlan, PrecisionPlanError
+from htr_export.precision.precision_map import MIXED, PrecisionPlan, PrecisionPlanError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

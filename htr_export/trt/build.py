@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from htr_engines.backends.tensorrt.library import last_error, logger_of
 from htr_engines.errors import EngineError, ExportError
 from htr_engines.files import atomic_path
-from htr_engines.tensorrt_library import last_error, logger_of
 from htr_export.trt.graph import with_modules
 from htr_export.trt.monitor import make_monitor, run_stoppable
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from htr_engines.plan import Profile
+    from htr_engines.backends.tensorrt.sidecar import Profile
     from htr_export.trt.options import PlanOptions
 
 # What TensorRT-RTX alone has; options.check_supported keeps it from TensorRT.

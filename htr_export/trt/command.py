@@ -148,7 +148,7 @@ def print_dry_run(prepared: Prepared) -> None:
 
 def print_made(made: MadePlan) -> None:
     """Print what was written."""
-    from htr_engines.plan import gpus_of
+    from htr_engines.backends.tensorrt.sidecar import gpus_of
 
     sidecar = made.sidecar
     size = f"{sidecar.plan_bytes / 1e6:.1f} MB"

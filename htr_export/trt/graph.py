@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from htr_engines.engine import TensorInfo
+from htr_engines.backends.base import TensorInfo
 from htr_engines.errors import ExportError
 from htr_engines.files import sha256_of
 from htr_engines.preprocess import Preprocessing

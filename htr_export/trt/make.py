@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from htr_engines.environment import describe_environment
+from htr_engines.backends.tensorrt.sidecar import PlanSidecar, sidecar_path, to_json
 from htr_engines.files import atomic_path
-from htr_engines.plan import PlanSidecar, sidecar_path, to_json
+from htr_engines.host import describe_environment
 from htr_export.trt.build import Built, Parsed, build, parse
 from htr_export.trt.shapes import narrow
 
@@ -85,7 +85,7 @@ def parse_prepared(
 
 def _lower(graph: OnnxGraph, target: Path, lines: Sequence[Line], on_step: Callable[[str], None]) -> list[Check]:
     from htr_export.precision.lowering import lower
-    from htr_export.precision.plan import PrecisionPlan
+    from htr_export.precision.precision_map import PrecisionPlan
 
     ranges = None
     if lines:

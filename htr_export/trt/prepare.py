@@ -6,9 +6,9 @@ import tempfile
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from htr_engines.backends.tensorrt.library import load_tensorrt
+from htr_engines.backends.tensorrt.sidecar import RTX_DEFAULT_TARGETS, gpus
 from htr_engines.errors import ExportError, MissingExtraError
-from htr_engines.plan import RTX_DEFAULT_TARGETS, gpus
-from htr_engines.tensorrt_library import load_tensorrt
 from htr_export.trt.graph import read_graph
 from htr_export.trt.options import check_opset, check_supported, check_targets
 from htr_export.trt.shapes import make_profiles
@@ -16,7 +16,7 @@ from htr_export.trt.shapes import make_profiles
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from htr_engines.plan import Profile, Runtime
+    from htr_engines.backends.tensorrt.sidecar import Profile, Runtime
     from htr_export.trt.graph import OnnxGraph
     from htr_export.trt.options import PlanOptions
 
@@ -128,7 +128,7 @@ def choose_runtime(options: PlanOptions) -> tuple[Runtime, Any]:
 
 def _compute_capability() -> str:
     """Return the compute capability of the GPU that TensorRT builds for."""
-    from htr_engines.cuda_memory import open_cuda
+    from htr_engines.backends.tensorrt.cuda_memory import open_cuda
 
     cuda = open_cuda("trt")
     capability = cuda.device.compute_capability

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from htr_engines.backends.tensorrt.sidecar import Profile
 from htr_engines.errors import ExportError
-from htr_engines.plan import Profile
 
 if TYPE_CHECKING:
-    from htr_engines.engine import TensorInfo
+    from htr_engines.backends.base import TensorInfo
     from htr_export.trt.graph import OnnxGraph
     from htr_export.trt.options import NamedShape, PlanOptions
 

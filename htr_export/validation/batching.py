@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from htr_engines.engine import infer_lines
+from htr_engines.backends.base import infer_lines
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from htr_engines.engine import Engine
+    from htr_engines.backends.base import Engine
 
 # The largest absolute difference in the logits, whose standard deviation is about 4, that rounding alone
 # explains: kernels are chosen by batch size, and each sums in its own order. int8: a value at the edge of a

@@ -68,7 +68,7 @@ def validate_command(
 
     The engine 'rounding' runs fp16 and bf16 graphs on the CPU with every value rounded, as a device rounds it.
     """
-    from htr_engines.environment import command_line
+    from htr_engines.host import command_line
     from htr_export.validation.parity import ValidationOptions
     from htr_export.validation.run import ValidationRequest
 
@@ -114,7 +114,7 @@ def print_summary(validation: Validation, request: ValidationRequest) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from htr_export.validation.html import printable
+    from htr_export.reporting import printable
     from htr_export.validation.summary import check_line, fact_rows, rate_rows, verdict
 
     result = validation.result

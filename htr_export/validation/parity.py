@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from htr_engines.backends.base import infer_lines
 from htr_engines.ctc import decode_greedy
-from htr_engines.engine import infer_lines
 from htr_engines.errors import DataError, ImageError
 from htr_engines.files import sha256_of
 from htr_engines.metrics import count_errors
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from htr_engines.backends.base import Engine
     from htr_engines.charset import Charset
-    from htr_engines.engine import Engine
     from htr_engines.lines import Line
     from htr_engines.preprocess import Preprocessing
 

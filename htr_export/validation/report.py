@@ -8,18 +8,18 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from htr_engines.environment import describe_environment
 from htr_engines.errors import DataError
 from htr_engines.files import atomic_path, sha256_of, write_text
+from htr_engines.host import describe_environment
 from htr_engines.preprocess import load_pages
-from htr_export.validation.html import compare_texts, data_uri, encode_png, html_environment, printable
+from htr_export.reporting import compare_texts, data_uri, encode_png, html_environment, printable
 from htr_export.validation.summary import TICKS, fact_rows, notes, rate_rows, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from htr_engines.engine import EngineInfo
+    from htr_engines.backends.base import EngineInfo
     from htr_engines.lines import Line
     from htr_engines.preprocess import Alpha
     from htr_export.validation.result import LineRecord, ValidationResult

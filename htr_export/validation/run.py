@@ -11,8 +11,8 @@ from htr_engines.errors import EngineError, ParityError
 from htr_engines.files import sha256_of
 from htr_engines.lines import read_lines
 from htr_engines.preprocess import Preprocessing
-from htr_export.artefact import open_any
-from htr_export.validation.html import printable
+from htr_export.open_model import open_any
+from htr_export.reporting import printable
 from htr_export.validation.parity import ValidationOptions, ValidationResult, validate
 from htr_export.validation.report import (
     Inputs,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from htr_engines.engine import Engine
+    from htr_engines.backends.base import Engine
 
 PRECISIONS = ("tf32", "fp16", "bf16", "int8")
 

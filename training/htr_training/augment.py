@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
-from htr_training.warp import warp
+from htr_engines.pages.warp import warp
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -152,8 +152,8 @@ def check(data: Path, charset: str | None, width: int, as_json: bool) -> None:
 def cut(pages: tuple[Path, ...], **options: Any) -> None:  # noqa: ANN401
     """Cut PAGES into lines: PAGE or ALTO XML files with their images, or folders of them."""
     from htr_engines.console import progress
-    from htr_training.cut import CutOptions
-    from htr_training.cut import cut as run
+    from htr_training.cut.command import CutOptions
+    from htr_training.cut.command import cut as run
 
     with progress() as display:
         task = display.add_task("cutting pages", total=None)
@@ -187,7 +187,7 @@ def cut(pages: tuple[Path, ...], **options: Any) -> None:  # noqa: ANN401
 def synth(**options: Any) -> None:  # noqa: ANN401
     """Render lines of text in handwriting fonts, as a data set to train on."""
     from htr_engines.console import progress
-    from htr_training.synth import SynthOptions, synthesize
+    from htr_training.synth.synth import SynthOptions, synthesize
 
     with progress() as display:
         task = display.add_task("rendering", total=None)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from htr_engines.files import write_text
-from htr_export.validation.html import compare_texts, data_uri, html_environment, printable
+from htr_export.reporting import compare_texts, data_uri, html_environment, printable
 from htr_training.breakdown import by_character, by_length, confusions
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from htr_engines.environment import command_line, describe_environment
 from htr_engines.files import write_text
+from htr_engines.host import command_line, describe_environment
 from htr_engines.preprocess import Preprocessing
 from htr_training import distributed
 from htr_training.data import FittedLines, TrainingBatches, choose_charset, load_batches, read_split

@@ -1,0 +1,79 @@
+"""OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from htr_engines.backends.base import ClosesOnExit, EngineInfo, TensorInfo, resident_bytes
+from htr_engines.errors import EngineError, MissingExtraError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+class OpenVinoEngine(ClosesOnExit):
+    """A compiled OpenVINO model.
+
+    Args:
+        model: an ONNX file, or OpenVINO's own ``.xml`` with its ``.bin``.
+        threads: CPU threads.
+    """
+
+    def __init__(self, model: Path, threads: int) -> None:
+        try:
+            import openvino
+        except ImportError:
+            raise MissingExtraError("openvino", "openvino") from None
+        before = resident_bytes()
+        core = openvino.Core()
+        # Without the hint OpenVINO may compute in bfloat16 where the CPU has it, which is not what was validated.
+        settings = {
+            "INFERENCE_NUM_THREADS": threads,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        try:
+            network = core.read_model(str(model))
+            self._compiled = core.compile_model(network, "CPU", settings)
+            self._request = self._compiled.create_infer_request()
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO cannot open {model}: {_first_line(error)}") from None
+        if len(self._compiled.inputs) != 1 or len(self._compiled.outputs) != 1:
+            raise EngineError(f"{model} should have one input and one output")
+        self.info = EngineInfo(
+            engine="openvino",
+            device="cpu",
+            version=openvino.__version__.split("-", 1)[0],
+            threads=threads,
+            input=_tensor_info(self._compiled.inputs[0]),
+            output=_tensor_info(self._compiled.outputs[0]),
+            memory_bytes=max(0, resident_bytes() - before),
+        )
+
+    def infer(self, image_N1HW: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run one batch: float32 [N,1,64,W] in [0,1] -> float32 logits [N,W/4,C]."""
+        try:
+            self._request.infer([image_N1HW], share_inputs=True)
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO failed on an input {image_N1HW.shape}: {_first_line(error)}") from None
+        logits_NTC: NDArray[np.float32] = np.array(self._request.get_output_tensor(0).data)
+        return logits_NTC
+
+    def close(self) -> None:
+        """Free the compiled model."""
+        del self._request, self._compiled
+
+
+def _tensor_info(port: object) -> TensorInfo:
+    axes = port.partial_shape  # type: ignore[attr-defined]
+    shape = tuple(axis.get_length() if axis.is_static else "any" for axis in axes)
+    return TensorInfo(port.any_name, port.element_type.to_dtype().name, shape)  # type: ignore[attr-defined]
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

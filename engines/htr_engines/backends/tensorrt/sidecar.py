@@ -1,0 +1,290 @@
+"""A TensorRT plan's sidecar: what the plan is, told without a GPU, and whether it fits where it is to run.
+
+``MODEL.plan`` holds what TensorRT wrote and nothing else; ``MODEL.plan.json`` beside it holds the rest, since a plan
+tells nothing about itself on a machine whose GPU it does not fit.
+
+Version rules are NVIDIA's ("Engine Compatibility" in the documentation of TensorRT and of TensorRT-RTX): a plan runs on
+the release that built it; built version compatible, on later releases of the same major version too. TensorRT-RTX has
+no version compatibility.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from htr_engines.backends.base import TensorInfo
+from htr_engines.backends.tensorrt.library import release
+from htr_engines.errors import EngineError
+from htr_engines.fields import choice, matching, numbers, texts, texts_by_name, typed
+from htr_engines.files import sha256_of, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+SCHEMA_VERSION = 1
+KIND = "htr-export plan"
+RUNTIMES = ("tensorrt", "tensorrt-rtx")
+# What TensorRT-RTX serves when no target is named; "+" stands for "and later".
+RTX_DEFAULT_TARGETS = ("sm80", "sm86", "sm89", "sm120+")
+MAX_BYTES = 16 << 20  # of a sidecar; an honest one has some kilobytes
+AXES = 4
+LARGEST_AXIS = 2**31 - 1
+
+Runtime = Literal["tensorrt", "tensorrt-rtx"]
+Shape = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The shapes [N,1,H,W] of the input that a plan takes: from ``min`` to ``max``, tuned for ``opt``."""
+
+    min: Shape
+    opt: Shape
+    max: Shape
+
+    def __post_init__(self) -> None:
+        for shape in (self.min, self.opt, self.max):
+            if len(shape) != AXES or not all(1 <= axis <= LARGEST_AXIS for axis in shape):
+                raise ValueError(f"{list(shape)} is not a shape of {AXES} positive numbers")
+        if not all(low <= best <= high for low, best, high in zip(self.min, self.opt, self.max, strict=True)):
+            raise ValueError(f"min {list(self.min)}, opt {list(self.opt)} and max {list(self.max)} are not in order")
+
+
+@dataclass(frozen=True)
+class PlanSidecar:
+    """What ``MODEL.plan.json`` says of ``MODEL.plan``."""
+
+    runtime: Runtime  # that built it, and that alone can run it
+    runtime_version: str  # such as "10.3.0"
+    compute_capability: str | None  # of the GPU that it was built on, such as "8.6"; None where none was needed
+    targets: tuple[str, ...]  # GPUs that a TensorRT-RTX plan serves, such as "sm86"; "sm120+": and later ones
+    hardware_compatible: bool  # runs on every GPU of compute capability 8.0 or more
+    version_compatible: bool  # runs on later releases; its reader must set Runtime.engine_host_code_allowed
+    precision: str  # "fp32", "fp16", "bf16", "int8" or "mixed"
+    profiles: tuple[Profile, ...]  # one at least
+    input: TensorInfo  # an axis that the profiles leave open has its name in place of a number
+    output: TensorInfo
+    onnx_file: str  # name of the ONNX file it was built from
+    onnx_sha256: str
+    plan_sha256: str
+    plan_bytes: int
+    metadata: Mapping[str, str]  # of the ONNX file: characters, preprocessing and provenance
+    flags: Mapping[str, Any]  # further settings of the build
+    seconds: float  # that the build took
+    log: tuple[str, ...]  # the builder's messages, the last ones if they were many
+    environment: Mapping[str, Any]  # by htr_engines.host
+    command: str  # that builds it again
+
+
+def sidecar_path(plan: Path) -> Path:
+    """Return the path of a plan's sidecar."""
+    return plan.with_name(f"{plan.name}.json")
+
+
+def write_sidecar(plan: Path, sidecar: PlanSidecar) -> None:
+    """Write the sidecar of a plan, atomically."""
+    write_text(sidecar_path(plan), to_json(sidecar))
+
+
+def to_json(sidecar: PlanSidecar) -> str:
+    """Return a sidecar as the JSON document that its file holds."""
+    fields = asdict(sidecar)
+    onnx = {"file": fields.pop("onnx_file"), "sha256": fields.pop("onnx_sha256")}
+    digest = {"sha256": fields.pop("plan_sha256"), "bytes": fields.pop("plan_bytes")}
+    document = {"schema_version": SCHEMA_VERSION, "kind": KIND, "onnx": onnx, "plan": digest, **fields}
+    return json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+
+def read_sidecar(plan: Path) -> PlanSidecar:
+    """Read the sidecar of a plan.
+
+    Raises:
+        EngineError: if it is missing, damaged, or of a version that this release does not know.
+    """
+    path = sidecar_path(plan)
+    document = _load(plan, path)
+    if document.get("kind") != KIND:
+        raise EngineError(f"{path} is not the sidecar of a plan; build the plan with 'htr-export trt'")
+    if document.get("schema_version") != SCHEMA_VERSION:
+        raise EngineError(
+            f"{path} has schema version {document.get('schema_version')!r}, this release reads {SCHEMA_VERSION}; "
+            "build the plan again with this release"
+        )
+    try:
+        return _parse(document)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+        raise EngineError(f"{path} is damaged ({what}); build the plan again") from None
+
+
+def misfit(sidecar: PlanSidecar, *, runtime: str, version: str, compute_capability: str) -> str | None:
+    """Tell why a plan cannot run on a device, or None if it can.
+
+    Args:
+        sidecar: of the plan.
+        runtime: what is to run it, one of :data:`RUNTIMES`.
+        version: of that library, such as ``10.3.0``.
+        compute_capability: of the GPU, such as ``8.6``.
+    """
+    if runtime != sidecar.runtime:
+        return f"it was built with {sidecar.runtime}, not with {runtime}"
+    if not _version_fits(sidecar, version):
+        return f"it was built with {runtime} {sidecar.runtime_version}, here is {version}"
+    if not _device_fits(sidecar, compute_capability):
+        return f"it was built for {gpus_of(sidecar)}, this GPU has compute capability {compute_capability}"
+    return None
+
+
+def gpus_of(sidecar: PlanSidecar) -> str:
+    """Return the GPUs that a plan serves, in words."""
+    return gpus(sidecar.targets, sidecar.compute_capability, hardware_compatible=sidecar.hardware_compatible)
+
+
+def gpus(targets: tuple[str, ...], compute_capability: str | None, *, hardware_compatible: bool) -> str:
+    """Return in words the GPUs that the fields of a sidecar name."""
+    if targets:
+        return ", ".join(target.replace("+", " and later") for target in targets)
+    return "compute capability 8.0 and later" if hardware_compatible else f"compute capability {compute_capability}"
+
+
+def check_fits(
+    sidecar: PlanSidecar,
+    plan: Path,
+    *,
+    runtime: str,
+    version: str,
+    compute_capability: str,
+    onnx: Path | None = None,
+) -> None:
+    """Refuse a plan that is not the sidecar's, or that cannot run here.
+
+    Args:
+        sidecar: of the plan.
+        plan: the file itself.
+        runtime: as for :func:`misfit`.
+        version: as for :func:`misfit`.
+        compute_capability: as for :func:`misfit`.
+        onnx: the ONNX file that it should have been built from, where there is one.
+
+    Raises:
+        EngineError: naming both values and the command that builds the plan again.
+    """
+    reason = misfit(sidecar, runtime=runtime, version=version, compute_capability=compute_capability)
+    reason = reason or content_misfit(sidecar, plan, onnx)
+    if reason:
+        raise EngineError(f"{plan} cannot be used: {reason}; build it again on this machine: {sidecar.command}")
+
+
+def content_misfit(sidecar: PlanSidecar, plan: Path, onnx: Path | None = None) -> str | None:
+    """Tell why a plan, or the ONNX file it should come from, is not the sidecar's; None if both are."""
+    size = plan.stat().st_size
+    if size != sidecar.plan_bytes:
+        return f"it has {size} bytes, its sidecar says {sidecar.plan_bytes}"
+    if (digest := sha256_of(plan)) != sidecar.plan_sha256:
+        return f"its SHA-256 is {digest}, its sidecar says {sidecar.plan_sha256}"
+    if onnx is not None and (digest := sha256_of(onnx)) != sidecar.onnx_sha256:
+        return f"{onnx.name} has the SHA-256 {digest}, the plan was built from {sidecar.onnx_sha256}"
+    return None
+
+
+def _version_fits(sidecar: PlanSidecar, version: str) -> bool:
+    built, here = release(sidecar.runtime_version), release(version)
+    if sidecar.version_compatible:
+        return built[0] == here[0] and built <= here
+    return built == here
+
+
+def _device_fits(sidecar: PlanSidecar, compute_capability: str) -> bool:
+    here = _number(compute_capability)
+    if sidecar.runtime == "tensorrt-rtx":
+        return any(here == _sm(target) or (target.endswith("+") and here > _sm(target)) for target in sidecar.targets)
+    if sidecar.hardware_compatible:
+        return here >= (8, 0)
+    return sidecar.compute_capability is not None and here == _number(sidecar.compute_capability)
+
+
+def _number(compute_capability: str) -> tuple[int, int]:
+    major, minor = compute_capability.split(".")
+    return int(major), int(minor)
+
+
+def _sm(target: str) -> tuple[int, int]:
+    """Return the compute capability of a target: ``sm120+`` -> (12, 0)."""
+    digits = target.removeprefix("sm").rstrip("+")
+    return int(digits[:-1]), int(digits[-1])
+
+
+def _load(plan: Path, path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise EngineError(f"{plan} has no {path.name} beside it; copy it too, or build the plan with 'htr-export trt'")
+    if path.stat().st_size > MAX_BYTES:
+        raise EngineError(f"{path} is too large for the sidecar of a plan; build the plan again")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise EngineError(f"{path} is not valid JSON ({error}); build the plan again") from None
+    return document if isinstance(document, dict) else {}
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"it holds {constant}")
+
+
+def _parse(document: dict[str, Any]) -> PlanSidecar:
+    runtime = choice(document, "runtime", RUNTIMES)
+    compute_capability = document["compute_capability"]
+    if compute_capability is not None:
+        matching(document, "compute_capability", r"\d{1,2}\.\d")
+    profiles = tuple(_profile(entry) for entry in typed(document, "profiles", list))
+    if not profiles:
+        raise ValueError("'profiles' is empty")
+    targets = _targets(document)
+    if (runtime == "tensorrt" and compute_capability is None) or (runtime == "tensorrt-rtx" and not targets):
+        raise ValueError("it does not say which GPUs the plan serves")
+    onnx, plan = typed(document, "onnx", dict), typed(document, "plan", dict)
+    return PlanSidecar(
+        runtime="tensorrt" if runtime == "tensorrt" else "tensorrt-rtx",
+        runtime_version=matching(document, "runtime_version", r"\d{1,4}(\.\d{1,4}){2,3}\S*"),
+        compute_capability=compute_capability,
+        targets=targets,
+        hardware_compatible=typed(document, "hardware_compatible", bool),
+        version_compatible=typed(document, "version_compatible", bool),
+        precision=typed(document, "precision", str),
+        profiles=profiles,
+        input=_tensor(typed(document, "input", dict)),
+        output=_tensor(typed(document, "output", dict)),
+        onnx_file=typed(onnx, "file", str),
+        onnx_sha256=matching(onnx, "sha256", "[0-9a-f]{64}"),
+        plan_sha256=matching(plan, "sha256", "[0-9a-f]{64}"),
+        plan_bytes=typed(plan, "bytes", int),
+        metadata=texts_by_name(document, "metadata"),
+        flags=typed(document, "flags", dict),
+        seconds=float(typed(document, "seconds", int, float)),
+        log=texts(document, "log"),
+        environment=typed(document, "environment", dict),
+        command=typed(document, "command", str),
+    )
+
+
+def _targets(document: dict[str, Any]) -> tuple[str, ...]:
+    targets = texts(document, "targets")
+    if wrong := [target for target in targets if not re.fullmatch(r"sm\d{2,3}\+?", target, re.ASCII)]:
+        raise ValueError(f"'targets' holds {wrong[0][:80]!r}")
+    return targets
+
+
+def _profile(entry: Any) -> Profile:  # noqa: ANN401
+    if not isinstance(entry, dict):
+        raise TypeError("a profile is not an object")
+    return Profile(*(tuple(numbers(entry, name)) for name in ("min", "opt", "max")))  # type: ignore[arg-type]
+
+
+def _tensor(entry: dict[str, Any]) -> TensorInfo:
+    shape = typed(entry, "shape", list)
+    if not all(type(axis) in {int, str} for axis in shape):
+        raise TypeError("'shape' holds what is no axis")
+    return TensorInfo(typed(entry, "name", str), typed(entry, "dtype", str), tuple(shape))

@@ -1,0 +1,254 @@
+"""Cut one line out of its page: straightened along its baseline, its surroundings painted over.
+
+Points are x and y in pixels of the page image, y downwards. A curve is a line of points about ``STEP`` apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from htr_engines.errors import DataError
+from htr_engines.pages.warp import warp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Points = NDArray[np.float64]  # [P,2]
+
+STEP = 8.0  # pixels between the points of a curve, and width of a strip that is bent as one
+ABOVE, BELOW = 0.75, 0.35  # how far a line reaches from its baseline, in heights of a line, where nobody says
+SHORT = 0.3  # a baseline that covers less of its polygon tells nothing of its direction
+OUTSIDE = 0.1  # heights; a baseline further out belongs to another polygon
+SMOOTHING = 0.75  # heights over which the corners of a baseline are rounded
+DETOUR = 1.5  # a baseline longer than this against its ends' distance is scribble
+DIRECTED, BENT = 4, 12  # variance along an outline by that across: some 3.5 and 6 times as long as high
+MAX_POINTS = 5000  # of an outline; real ones have some hundred
+MIN_SIZE = 8  # pixels; a smaller line shows no text
+
+
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """Where an outline lies along a curve."""
+
+    first: int  # the first and last points of the curve that it touches
+    last: int
+    top: float  # how far it reaches above (negative) and below the curve
+    bottom: float
+
+
+def cut_line(page_HW: NDArray[np.uint8], polygon: Points, baseline: Points, height: float) -> NDArray[np.uint8]:
+    """Cut a line.
+
+    Args:
+        page_HW: the page, uint8.
+        polygon: its outline; with fewer than three points a band around the baseline takes its place.
+        baseline: on what it is written; with fewer than two points the outline's own direction counts.
+        height: of a usual line of this page, for the band.
+
+    Returns:
+        uint8 [h,w], its scale that of the page.
+
+    Raises:
+        DataError: if there is nothing to cut; the message is the reason.
+    """
+    polygon, baseline = usable_polygon(polygon, page_HW.shape), usable_baseline(baseline, page_HW.shape)
+    if not len(polygon) and not len(baseline):
+        raise DataError("it has neither an outline nor a baseline on the image")
+    if len(polygon) and len(baseline) and _extent(baseline) < SHORT * _extent(polygon):
+        baseline = baseline[:0]
+    if not len(baseline):
+        baseline = _centre_line(polygon)
+    if len(polygon) and not _holds(polygon, baseline):
+        polygon = polygon[:0]
+    baseline = _in_reading_direction(baseline, polygon)
+    if not len(polygon):
+        polygon = _band(baseline, height)
+    curve = _smooth_curve(baseline, _outline(polygon), _area(polygon) / _extent(polygon))
+    frame = _project(_outline(polygon), curve)
+    if frame.bottom - frame.top < MIN_SIZE or (frame.last - frame.first) * STEP < MIN_SIZE:
+        raise DataError(f"it is smaller than {MIN_SIZE} pixels")
+    return _straighten(page_HW, polygon, curve, frame)
+
+
+def usual_height(polygons: Sequence[Points], baselines: Sequence[Points], page_height: int) -> float:
+    """Return the height of a page's lines: by their outlines, else by the distances of their baselines."""
+    heights = [_area(polygon) / _extent(polygon) for polygon in polygons if len(polygon)]
+    if heights:
+        return float(np.median(heights))
+    gaps = np.diff(sorted(baseline[:, 1].mean() for baseline in baselines if len(baseline)))
+    gaps = gaps[gaps > MIN_SIZE]
+    return float(np.median(gaps)) if len(gaps) else page_height / 30
+
+
+def usable_polygon(polygon: Points, shape: tuple[int, ...]) -> Points:
+    """Return an outline within the image, or no point if there is no area in it."""
+    clipped = _clip(polygon, shape)
+    return clipped if len(clipped) > 2 and _area(clipped) > MIN_SIZE else clipped[:0]  # noqa: PLR2004
+
+
+def usable_baseline(baseline: Points, shape: tuple[int, ...]) -> Points:
+    """Return a baseline within the image, or no point if it has no length."""
+    clipped = _clip(baseline, shape)
+    if len(clipped) < 2 or _length(clipped) < 2:  # noqa: PLR2004
+        return clipped[:0]
+    chord = clipped[-1] - clipped[0]
+    if _length(clipped) > DETOUR * np.hypot(*chord):
+        clipped = clipped[[clipped[:, 0].argmin(), clipped[:, 0].argmax()]]
+        chord = clipped[1] - clipped[0]
+    if np.hypot(*chord) < 2:  # noqa: PLR2004
+        return clipped[:0]
+    return clipped
+
+
+def _clip(points: Points, shape: tuple[int, ...]) -> Points:
+    return _thin(points).clip((0, 0), (shape[1], shape[0]))
+
+
+def _thin(points: Points) -> Points:
+    """Return at most ``MAX_POINTS`` of the points, evenly."""
+    return points[:: max(1, -(-len(points) // MAX_POINTS))]
+
+
+def _length(points: Points) -> float:
+    return float(np.hypot(*np.diff(points, axis=0).T).sum())
+
+
+def _extent(points: Points) -> float:
+    """Return the diagonal of the points' bounding box."""
+    return float(np.hypot(*np.ptp(points, axis=0)))
+
+
+def _area(polygon: Points) -> float:
+    x, y = (polygon - polygon.mean(axis=0)).T
+    return float(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2)
+
+
+def _outline(polygon: Points) -> Points:
+    """Return points all along a polygon's edges."""
+    return _thin(_resample(np.concatenate([polygon, polygon[:1]])))
+
+
+def _resample(points: Points) -> Points:
+    """Return points ``STEP`` apart along a line, and its end."""
+    along = np.concatenate([[0.0], np.hypot(*np.diff(points, axis=0).T).cumsum()])
+    where = np.append(np.arange(0, along[-1], STEP), along[-1])
+    return np.stack([np.interp(where, along, points[:, 0]), np.interp(where, along, points[:, 1])], axis=1)
+
+
+def _centre_line(polygon: Points) -> Points:
+    """Return a line through the middle of an outline: bent if it is long, level if it is nearly square."""
+    points = _outline(polygon)
+    middle = points.mean(axis=0)
+    spread, directions = np.linalg.eigh(np.cov((points - middle).T))
+    direction = directions[:, 1] * np.sign(directions[0, 1] or 1)
+    elongation = spread[1] / max(spread[0], 1e-9)
+    degree = 3 if elongation > BENT and _extent(polygon) > 4 * STEP else 1
+    if elongation < DIRECTED or abs(direction[0]) < abs(direction[1]):
+        direction, degree = np.array([1.0, 0.0]), 0
+    across = np.array([-direction[1], direction[0]])
+    u, v = (points - middle) @ direction, (points - middle) @ across
+    where = np.linspace(u.min(), u.max(), 32)
+    bend: NDArray[np.float64] = np.polynomial.Polynomial.fit(u, v, degree)(where)
+    return np.asarray(middle + where[:, None] * direction + bend[:, None] * across)
+
+
+def _smooth_curve(baseline: Points, outline: Points, height: float) -> Points:
+    """Round a baseline's corners, and lengthen it on both sides until it passes the whole outline."""
+    points = _resample(baseline)
+    around = max(1, round(SMOOTHING * height / STEP))
+    left = points[0] - points[min(2 * around, len(points) - 1)]
+    right = points[-1] - points[max(-1 - 2 * around, -len(points))]
+    before = _extend(points[0], left, outline, around)[::-1]
+    after = _extend(points[-1], right, outline, around)
+    longer = np.concatenate([before, points, after])
+    window = np.ones(2 * around + 1) / (2 * around + 1)
+    return np.stack([np.convolve(longer[:, axis], window, "valid") for axis in (0, 1)], axis=1)
+
+
+def _extend(end: Points, direction: Points, outline: Points, around: int) -> Points:
+    direction = direction / np.hypot(*direction)
+    missing = max(0.0, float(((outline - end) @ direction).max()))
+    steps = np.arange(1, round(missing / STEP) + 2 * around + 2)
+    return end + steps[:, None] * STEP * direction
+
+
+def _normals(curve: Points) -> Points:
+    """Return unit vectors across a curve, downwards where it runs to the right."""
+    tangents = np.gradient(curve, axis=0)
+    tangents /= np.maximum(np.hypot(*tangents.T), 1e-9)[:, None]
+    return np.stack([-tangents[:, 1], tangents[:, 0]], axis=1)
+
+
+def _project(outline: Points, curve: Points) -> _Frame:
+    """Find where along the curve an outline lies, and how far from it."""
+    distances = np.hypot(*(outline[:, None] - curve).transpose(2, 0, 1))
+    nearest = distances.argmin(axis=1)
+    across = ((outline - curve[nearest]) * _normals(curve)[nearest]).sum(axis=1)
+    return _Frame(int(nearest.min()), int(nearest.max()), float(across.min()), float(across.max()))
+
+
+def _holds(polygon: Points, baseline: Points) -> bool:
+    """Tell whether a baseline lies in an outline; some exports keep outlines that nobody looked at."""
+    frame = _project(_outline(polygon), _resample(baseline))
+    margin = OUTSIDE * (frame.bottom - frame.top)
+    return frame.top < margin and frame.bottom > -margin
+
+
+def _in_reading_direction(baseline: Points, polygon: Points) -> Points:
+    """Turn a baseline that runs to the left, unless its outline shows that the line stands upside down."""
+    chord = baseline[-1] - baseline[0]
+    if chord[0] >= 0 or abs(chord[0]) < abs(chord[1]):
+        return baseline
+    if len(polygon):
+        frame = _project(_outline(polygon), _resample(baseline))
+        if -frame.top > 2 * frame.bottom:
+            return baseline
+    return baseline[::-1]
+
+
+def _band(baseline: Points, height: float) -> Points:
+    """Return an outline around a baseline."""
+    curve = _smooth_curve(baseline, _resample(baseline), height)
+    normals = _normals(curve)
+    return np.concatenate([curve - ABOVE * height * normals, (curve + BELOW * height * normals)[::-1]])
+
+
+def _straighten(page_HW: NDArray[np.uint8], polygon: Points, curve: Points, frame: _Frame) -> NDArray[np.uint8]:
+    """Lay the curve level, and paint over what lies outside the polygon."""
+    left, upper = np.maximum(np.floor(polygon.min(axis=0)).astype(int), 0)
+    right, lower = np.ceil(polygon.max(axis=0)).astype(int) + 1
+    crop_HW = page_HW[upper:lower, left:right]
+    drawn = Image.new("L", (crop_HW.shape[1], crop_HW.shape[0]))
+    ImageDraw.Draw(drawn).polygon([(x - left, y - upper) for x, y in polygon.tolist()], fill=255)
+    points = curve[frame.first : frame.last + 1] - (left, upper)
+    normals = _normals(curve)[frame.first : frame.last + 1]
+    columns = (np.arange(len(points)) * STEP).astype(int)
+    rows = np.array([0, round(frame.bottom - frame.top)])
+    source_RC2 = np.stack([points + frame.top * normals, points + frame.bottom * normals])
+    line_HW = warp(crop_HW, columns, rows, source_RC2)
+    return _paint_over(line_HW, warp(np.asarray(drawn), columns, rows, source_RC2))
+
+
+def _paint_over(line_HW: NDArray[np.uint8], mask_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Put the paper's tone, which may change along the line, wherever the mask is 0."""
+    height, width = line_HW.shape
+    window = height
+    starts = np.arange(0, max(1, width - window // 2), window)
+    tones = []
+    for start in starts:
+        inside = mask_HW[:, start : start + window] > 127  # noqa: PLR2004
+        values = line_HW[:, start : start + window][inside]
+        tones.append(np.median(values) if len(values) > height else np.nan)
+    known = np.isfinite(tones)
+    if not known.any():
+        raise DataError("its outline encloses nothing")
+    paper_W = np.interp(np.arange(width), (starts + window / 2)[known], np.array(tones)[known])
+    share_HW = mask_HW / 255
+    blended: NDArray[np.uint8] = np.rint(line_HW * share_HW + paper_W * (1 - share_HW)).astype(np.uint8)
+    return blended

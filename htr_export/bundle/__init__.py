@@ -1,0 +1,1 @@
+"""Bundles: the folder that a device reads from, with its golden lines."""

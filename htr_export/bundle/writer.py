@@ -1,0 +1,195 @@
+"""Putting models, characters, proof and golden vectors into one folder that devices can trust."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from htr_engines.backends.base import ONNX_ENGINES, TensorInfo, open_engine
+from htr_engines.backends.tensorrt.sidecar import content_misfit, gpus_of, read_sidecar, sidecar_path
+from htr_engines.bundle import FORMAT, MANIFEST, NOT_VALIDATED, SCHEMA_VERSION
+from htr_engines.errors import BundleError, DataError, ParityError
+from htr_engines.files import atomic_folder, sha256_of
+from htr_engines.host import hardware_of
+from htr_export.bundle.golden import sample_lines, write_golden
+from htr_export.model import PROVENANCE, parse_metadata
+from htr_export.validation.report import load_report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+LATENCY_KIND = "htr-bench latency"
+
+
+def write_bundle(
+    models: Sequence[Path], target: Path, reports: Sequence[Path] = (), latencies: Sequence[Path] = ()
+) -> dict[str, Any]:
+    """Write a bundle, atomically.
+
+    Args:
+        models: ONNX files and plans of one network.
+        target: the folder to write; an older bundle there is replaced.
+        reports: of ``htr-export validate``, each on one of the models. A model without one is bundled as unproven.
+        latencies: JSON files of ``htr-bench latency``; their figures help to choose among the models.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        BundleError: if the models or the reports do not belong together, or ``target`` is something else.
+        ParityError: if a report says that its model failed.
+    """
+    names = [path.name for path in models]
+    if len(set(names)) != len(names):
+        raise BundleError(f"two models share a file name ({', '.join(names)}); rename one")
+    if target.exists() and not (target / MANIFEST).is_file():
+        raise BundleError(f"{target} exists and is no bundle; give another name")
+    digests = {sha256_of(path): path.name for path in models if path.is_file()}
+    verdicts = _verdicts(reports, digests)
+    figures = _figures(latencies, digests)
+    with atomic_folder(target) as folder:
+        entries = [_add_model(path, folder) for path in models]
+        metadata = entries[0]["metadata"]
+        if any(_identity(entry["metadata"]) != _identity(metadata) for entry in entries):
+            raise BundleError("the models have different characters or networks; bundle one network at a time")
+        for entry in entries:
+            entry["validation"] = verdicts.get(entry["file"], {"verdict": NOT_VALIDATED, "passed": False})
+            entry["latency"] = figures.get(entry["file"], {})
+        golden = write_golden(folder, entries, sample_lines(reports))
+        manifest = _manifest(folder, metadata, entries, golden)
+        text = json.dumps(manifest, ensure_ascii=False, indent=1)
+        (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    return manifest
+
+
+def _identity(metadata: Mapping[str, str]) -> list[str | None]:
+    return [metadata.get(key) for key in ("charset", "network", "preprocessing", "source_sha256")]
+
+
+def _add_model(source: Path, folder: Path) -> dict[str, Any]:
+    """Copy a model and return its entry, with the metadata that the manifest holds only once."""
+    add = {".onnx": _add_onnx, ".plan": _add_plan}.get(source.suffix.lower())
+    if add is None:
+        raise BundleError(f"{source} is no .onnx file and no .plan; export the model first")
+    if not source.is_file():
+        raise BundleError(f"{source} does not exist; give a model file")
+    entry = add(source, folder)
+    charset, _ = parse_metadata(entry["metadata"], str(source))
+    charset.check_fits(int(entry["output"]["shape"][2]))
+    shutil.copyfile(source, folder / source.name)
+    return {"file": source.name, **entry}
+
+
+def _add_onnx(source: Path, _folder: Path) -> dict[str, Any]:
+    with open_engine(source) as engine:
+        info = engine.info
+    return {
+        "engines": list(ONNX_ENGINES),
+        "precision": info.metadata.get("precision", "fp32"),
+        "input": _tensor(info.input),
+        "output": _tensor(info.output),
+        "metadata": info.metadata,
+    }
+
+
+def _add_plan(source: Path, folder: Path) -> dict[str, Any]:
+    """Plans need not run here: what they are is told by their sidecars, which come along."""
+    sidecar = read_sidecar(source)
+    if reason := content_misfit(sidecar, source):
+        raise BundleError(f"{source} is not what was built: {reason}; copy both again, or run: {sidecar.command}")
+    shutil.copyfile(sidecar_path(source), folder / sidecar_path(source).name)
+    return {
+        "engines": [sidecar.runtime],
+        "precision": sidecar.precision,
+        "gpus": gpus_of(sidecar),
+        "runtime_version": sidecar.runtime_version,
+        "input": _tensor(sidecar.input),
+        "output": _tensor(sidecar.output),
+        "metadata": sidecar.metadata,
+    }
+
+
+def _tensor(info: TensorInfo) -> dict[str, Any]:
+    return {"name": info.name, "dtype": {"float": "float32"}.get(info.dtype, info.dtype), "shape": list(info.shape)}
+
+
+def _verdicts(reports: Sequence[Path], digests: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return the verdicts of the reports by the file name of the model that each is about."""
+    verdicts: dict[str, dict[str, Any]] = {}
+    for report in reports:
+        document = load_report(report)
+        if not document["passed"]:
+            raise ParityError(f"{report} says: {document['verdict']}; a model that failed is not bundled as validated")
+        candidate = document["inputs"]["candidate"]
+        name = digests.get(candidate["sha256"])
+        if name is None:
+            raise BundleError(
+                f"{report} is about another file (SHA-256 {candidate['sha256'][:12]}...); validate the model again"
+            )
+        if name in verdicts:
+            raise BundleError(f"two of the reports are about {name}; give one for each model")
+        verdicts[name] = _verdict(document)
+    return verdicts
+
+
+def _verdict(document: dict[str, Any]) -> dict[str, Any]:
+    result, candidate = document["result"], document["inputs"]["candidate"]
+    kept = ("mode", "lines", "changed", "reference_rates", "candidate_rates", "cer_increase", "wer_increase")
+    return {
+        "verdict": document["verdict"],
+        "passed": True,
+        "file": candidate["file"],
+        "engine": candidate["engine"],
+        "created": document["created"],
+        "lines_sha256": document["inputs"]["lines_sha256"],
+        "max_cer_increase": result["options"]["max_cer_increase"],
+        **{name: result[name] for name in kept},
+    }
+
+
+def _figures(latencies: Sequence[Path], digests: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return the median latencies of one line by file name and engine."""
+    figures: dict[str, dict[str, Any]] = {}
+    for path in latencies:
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            if document["kind"] != LATENCY_KIND:
+                raise KeyError("kind")  # noqa: TRY301 - treated as a file that is damaged
+            hardware = hardware_of(document["environment"])
+            for one in document["targets"]:
+                if one["sha256"] in digests and (seconds := _median(one["measurements"])) is not None:
+                    figure = {"seconds": seconds, "hardware": hardware}
+                    figures.setdefault(digests[one["sha256"]], {})[one["engine"]["engine"]] = figure
+        except (KeyError, TypeError, ValueError):
+            raise DataError(f"{path} is no report of htr-bench latency; make it with its option --json") from None
+    return figures
+
+
+def _median(measurements: Sequence[dict[str, Any]]) -> float | None:
+    """Return the median of the engine alone for one line, if that was measured and is stable."""
+    found = [one for one in measurements if (one["batch"], one["scope"], one["stable"]) == (1, "engine", True)]
+    return float(found[0]["timing"]["percentiles"]["p50"]) if found else None
+
+
+def _manifest(
+    folder: Path, metadata: Mapping[str, str], entries: list[dict[str, Any]], golden: list[dict[str, Any]]
+) -> dict[str, Any]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "charset": metadata["charset"],
+        "num_classes": int(metadata["num_classes"]),
+        "network": json.loads(metadata["network"]),
+        "preprocessing": json.loads(metadata["preprocessing"]),
+        "decoding": {"method": "ctc-greedy", "blank": 0, "classes": "class k is the character k-1 of charset"},
+        "models": [{key: value for key, value in entry.items() if key != "metadata"} for entry in entries],
+        "golden": golden,
+        "provenance": {name: metadata[name] for name in PROVENANCE if name in metadata},
+        "files": {
+            path.relative_to(folder).as_posix(): {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+            for path in files
+        },
+    }

@@ -1,0 +1,176 @@
+"""The proof that an ONNX file computes what PyTorch computes, at several batch sizes and widths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from htr_engines.backends.base import open_engine
+from htr_engines.errors import ExportError, ParityError
+from htr_export.checks import Check
+from htr_export.open_model import open_any
+from htr_export.torch_engine import TorchEngine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from htr_engines.backends.base import Engine
+    from htr_export.model import Model
+    from htr_export.precision.precision_map import PrecisionPlan
+
+BATCHES = (1, 2, 5, 8)
+WIDTHS = (256, 512, 1024)
+MAX_COLUMNS = 5 * 1024  # of a batch: attention grows with the square of the width, and 8 lines of 1024 take gigabytes
+LOWEST_COSINE = 0.97  # of a graph of lower precision; below it, something other than rounding is at work
+
+
+@dataclass(frozen=True)
+class OnnxTolerance:
+    """How far logits may differ: ``|difference| <= atol + rtol * |reference|``.
+
+    Two orders of summation in float32 differ by up to 1e-3 on weights that amplify.
+    """
+
+    atol: float = 2e-3
+    rtol: float = 1e-3
+
+
+def check_onnx(path: Path, model: Model, batch: int | None, width: int | None, tolerance: OnnxTolerance) -> list[Check]:
+    """Check a file's structure, its logits against PyTorch's, and that the rows of a batch do not touch each other.
+
+    Args:
+        path: the ONNX file.
+        model: what it was made from.
+        batch: its fixed batch size, or None.
+        width: its fixed width, or None.
+        tolerance: how far logits may differ.
+
+    Returns:
+        The checks, all passed.
+
+    Raises:
+        ParityError: if one fails; its message holds all check lines.
+    """
+    checks = [_check_structure(path)]
+    height = model.preprocessing.height
+    with open_engine(path) as engine, TorchEngine(model) as reference:
+        for pixels in (width,) if width else WIDTHS:
+            batches = (batch,) if batch else [lines for lines in BATCHES if lines * pixels <= MAX_COLUMNS]
+            image_N1HW = _noise(max(batches), height, pixels)
+            # Line by line, since the reference's attention takes as much memory as the candidate's.
+            expected_NTC = np.concatenate([reference.infer(line[None]) for line in image_N1HW])
+            for lines in batches:
+                logits_NTC = engine.infer(image_N1HW[:lines])
+                checks.append(_compare(logits_NTC, expected_NTC[:lines], tolerance))
+        checks.extend(_check_rows(engine, _noise(batch or max(BATCHES), height, width or min(WIDTHS)), tolerance))
+    if not all(check.passed for check in checks):
+        report = "\n".join(str(check) for check in checks)
+        raise ParityError(f"the ONNX graph does not compute what PyTorch computes; no file was written\n{report}")
+    return checks
+
+
+def check_lowered(
+    path: Path,
+    model: Model,
+    plan: PrecisionPlan,
+    batch: int | None,
+    width: int | None,
+    sample_N1HW: NDArray[np.float32] | None = None,
+) -> list[Check]:
+    """Check that a graph of lower precision is valid, finite and of the reference's direction.
+
+    Whether it reads as well is not for a few lines to say, but for ``htr-export validate``.
+
+    Args:
+        path: the ONNX file.
+        model: what it was made from.
+        plan: its precisions.
+        batch: its fixed batch size, or None.
+        width: its fixed width, or None.
+        sample_N1HW: real lines, which int8 needs, since it clips what noise would bring about; without them noise.
+
+    Returns:
+        The checks, all passed.
+
+    Raises:
+        ParityError: if one fails.
+    """
+    checks = [_check_structure(path)]
+    if sample_N1HW is None:
+        sample_N1HW = _noise(batch or 2, model.preprocessing.height, width or model.preprocessing.width)
+    with TorchEngine(model) as reference:
+        expected_NTC = reference.infer(sample_N1HW)
+    # ONNX Runtime has no bfloat16 on the CPU, and its half precision there never overflows.
+    engines = [] if "bf16" in plan.precisions else ["onnxruntime"]
+    engines += ["rounding"] if plan.precisions & {"fp16", "bf16"} else []
+    for name in engines:
+        with open_any(path, name) as engine:
+            checks.append(_check_direction(name, engine.infer(sample_N1HW), expected_NTC))
+    if "bf16" in plan.precisions:
+        checks.append(Check(passed=True, what="not run as it is: ONNX Runtime has no bfloat16 on the CPU"))
+    if not all(check.passed for check in checks):
+        report = "\n".join(str(check) for check in checks)
+        raise ParityError(f"the graph of lower precision went astray; no file was written\n{report}")
+    return checks
+
+
+def _check_direction(name: str, logits_NTC: NDArray[np.float32], expected_NTC: NDArray[np.float32]) -> Check:
+    cosine = _cosine(logits_NTC, expected_NTC)
+    agreement = float((logits_NTC.argmax(-1) == expected_NTC.argmax(-1)).mean()) if cosine else 0.0
+    how = "every value rounded to its type" if name == "rounding" else name
+    what = f"{logits_NTC.shape} against float32, {how}: cosine {cosine:.5f}, arg-max agreement {agreement:.2%}"
+    return Check(cosine >= LOWEST_COSINE, what)
+
+
+def _cosine(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
+    """Return the cosine of two tensors as vectors, 0 where one is not finite."""
+    if left.shape != right.shape or not np.isfinite(left).all():
+        return 0.0
+    a, b = left.ravel().astype(np.float64), right.ravel().astype(np.float64)
+    length = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / length if length else 0.0
+
+
+def _check_structure(path: Path) -> Check:
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise ExportError(f"the exported graph is not valid ONNX: {reason}") from None
+    return Check(passed=True, what="valid ONNX, shapes inferred")
+
+
+def _compare(logits_NTC: NDArray[np.float32], expected_NTC: NDArray[np.float32], tolerance: OnnxTolerance) -> Check:
+    if logits_NTC.shape != expected_NTC.shape:
+        return Check(passed=False, what=f"{logits_NTC.shape} should be {expected_NTC.shape}")
+    difference = float(np.abs(logits_NTC - expected_NTC).max())
+    passed = bool(np.allclose(logits_NTC, expected_NTC, atol=tolerance.atol, rtol=tolerance.rtol))
+    verb = "matches" if passed else "differs"
+    return Check(passed, f"{logits_NTC.shape} {verb}: max diff {difference:.1e} (atol {tolerance.atol:g})")
+
+
+def _check_rows(engine: Engine, image_N1HW: NDArray[np.float32], tolerance: OnnxTolerance) -> list[Check]:
+    """Some engines are wrong only at batch sizes above one, so equal rows and the order of rows are looked at."""
+    if len(image_N1HW) == 1:
+        return []
+    logits_NTC = engine.infer(image_N1HW)
+    backwards_NTC = engine.infer(np.ascontiguousarray(image_N1HW[::-1]))[::-1]
+    equal_NTC = engine.infer(np.repeat(image_N1HW[:1], len(image_N1HW), axis=0))
+    order = bool(np.allclose(logits_NTC, backwards_NTC, atol=tolerance.atol, rtol=tolerance.rtol))
+    equal = bool(np.allclose(equal_NTC, equal_NTC[:1], atol=tolerance.atol, rtol=tolerance.rtol))
+    rows = len(image_N1HW)
+    return [
+        Check(equal, f"{rows} equal rows give equal logits" if equal else f"{rows} equal rows differ"),
+        Check(order, "the order of rows does not matter" if order else "the order of rows matters"),
+    ]
+
+
+def _noise(lines: int, height: int, width: int) -> NDArray[np.float32]:
+    random = np.random.default_rng(width)
+    return random.random((lines, 1, height, width), dtype=np.float32)

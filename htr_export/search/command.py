@@ -1,0 +1,206 @@
+"""The command ``htr-export search``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from htr_engines.console import HtrCommand, progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from htr_export.precision.precision_map import Method, Precision
+    from htr_export.search.inputs import Aim, Judge, SearchRequest, Target
+    from htr_export.search.search import SearchResult
+
+FILE = click.Path(path_type=Path)
+ON_PAGE_ONLY = ("work %", "mean |d|", "time")  # columns for which a terminal has no room
+COLUMNS = 130  # characters that the tables need
+
+
+@click.command("search", cls=HtrCommand)
+@click.argument("model", type=FILE)
+@click.option("-o", "--output", type=FILE, required=True, help="The plan to write, PLAN.toml.")
+@click.option("--lines", "lines_dir", required=True, type=FILE, help="Folder of line images.")
+@click.option("--list", "list_file", type=FILE, help="Their list: .ln, .tsv, .csv, .jsonl.")
+@click.option("--calibration-list", type=FILE, help="Other lines to calibrate int8 on.  [default: the measuring lines]")
+@click.option(
+    "--calibration",
+    type=click.Choice(["minmax", "percentile", "entropy"]),
+    default="percentile",
+    show_default=True,
+    help="How int8 chooses where to clip.",
+)
+@click.option(
+    "--for",
+    "target",
+    type=click.Choice(["onnxruntime", "openvino", "tensorrt"]),
+    default="onnxruntime",
+    show_default=True,
+    help="Engine to be fast on.",
+)
+@click.option("--aim", type=click.Choice(["time", "size"]), default="time", show_default=True, help="What to save.")
+@click.option(
+    "--precision",
+    "precisions",
+    metavar="P,P...",
+    callback=lambda _context, parameter, value: precisions_of(value, parameter),
+    help="Precisions to try: int8, fp16, bf16.  [default: int8; for tensorrt fp16,int8]",
+)
+@click.option(
+    "--max-cer-increase",
+    type=click.FloatRange(min=0),
+    default=0.1,
+    show_default=True,
+    help="Percentage points of CER that a plan may cost.",
+)
+@click.option(
+    "--judge",
+    type=click.Choice(["interval", "estimate"]),
+    default="interval",
+    show_default=True,
+    help="What has to stay within: the 95 % interval, as in 'validate', or the estimate.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Use only N lines, drawn by the seed.")
+@click.option(
+    "--groups",
+    type=click.IntRange(min=1),
+    default=48,
+    show_default=True,
+    help="Groups of modules, at most; each is tried alone.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=2512, show_default=True, help="Divides the lines.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all physical cores]")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON instead of the tables.")
+@click.pass_context
+def search_command(
+    ctx: click.Context,
+    model: Path,
+    output: Path,
+    lines_dir: Path,
+    list_file: Path | None,
+    calibration_list: Path | None,
+    calibration: Method,
+    target: Target,
+    aim: Aim,
+    precisions: tuple[Precision, ...],
+    max_cer_increase: float,
+    judge: Judge,
+    limit: int | None,
+    groups: int,
+    seed: int,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Find which modules of MODEL (.safetensors, or .onnx in fp32) can be lowered, and write the plan that does it.
+
+    Each group of modules is lowered alone, to see what that does to readings, time and size; then as many together as
+    stay within the bound. The plan is proven on lines that had no say in it, and not written (exit code 3) if it breaks
+    the bound there. PLAN.search.jsonl keeps every trial, so that the same command goes on where it was stopped;
+    PLAN.html shows CER against time.
+    """
+    if output.suffix != ".toml" or output.is_dir():
+        raise click.UsageError(f"{output} should be a file that ends in .toml")
+    from htr_engines.host import command_line
+    from htr_export.search.inputs import SearchRequest
+    from htr_export.search.report import to_document, verdict, write_outputs
+    from htr_export.validation.report import to_json
+
+    request = SearchRequest(
+        model,
+        output,
+        lines_dir,
+        list_file,
+        calibration_list,
+        calibration,
+        target,
+        precisions,
+        aim,
+        max_cer_increase,
+        judge,
+        limit,
+        groups,
+        threads,
+        seed,
+    )
+    result = _search(request)
+    document = to_document(result, command_line())
+    write_outputs(result, document)
+    if as_json:
+        click.echo(to_json(document), nl=False)
+    else:
+        print_tables(result, document["notes"])
+        click.echo(verdict(result))
+        click.echo(_next_step(result))
+    if result.plan is None:
+        ctx.exit(3)
+
+
+def precisions_of(value: str | None, parameter: click.Parameter) -> tuple[Precision, ...]:
+    """Read the option ``--precision``, such as ``fp16,int8``."""
+    from htr_export.precision.precision_map import PRECISIONS
+
+    names = [name.strip() for name in value.split(",")] if value else []
+    lower: dict[str, Precision] = {precision: precision for precision in PRECISIONS if precision != "fp32"}
+    for name in names:
+        if name not in lower:
+            raise click.BadParameter(f"{name!r} is none of {', '.join(lower)}", param=parameter)
+    return tuple(dict.fromkeys(lower[name] for name in names))
+
+
+def _search(request: SearchRequest) -> SearchResult:
+    """Search under a progress bar on stderr."""
+    from htr_export.search.search import Progress, search
+
+    with progress() as bar:
+        task = bar.add_task("Reading the lists", total=None)
+        listener = Progress(
+            on_step=lambda step: bar.update(task, description=step),
+            on_groups=lambda count: bar.update(task, total=count, completed=0),
+            on_trial=lambda: bar.advance(task),
+        )
+        try:
+            return search(request, listener)
+        except KeyboardInterrupt:
+            bar.stop()
+            click.echo(f"Stopped; {request.journal} keeps what was measured, run the command again to go on", err=True)
+            raise
+
+
+def print_tables(result: SearchResult, notes: Sequence[str]) -> None:
+    """Print what each group does alone, what plans do together, and what to know about it."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from htr_export.reporting import printable
+    from htr_export.search.report import ALONE_COLUMNS, TOGETHER_COLUMNS, alone_rows, together_rows
+
+    console = Console(highlight=False, markup=False)
+    console.width = max(console.width, COLUMNS)
+    for columns, rows in ((ALONE_COLUMNS, alone_rows(result)), (TOGETHER_COLUMNS, together_rows(result))):
+        table = Table(box=box.SIMPLE)
+        shown = [number for number, column in enumerate(columns) if column not in ON_PAGE_ONLY]
+        for number in shown:
+            table.add_column(columns[number], justify="right" if number else "left", no_wrap=True)
+        for row in rows:
+            table.add_row(*(printable(row[number]) for number in shown))
+        console.print(table)
+    for note in notes:
+        click.echo(f"Note: {printable(note)}")
+
+
+def _next_step(result: SearchResult) -> str:
+    request = result.request
+    if result.plan is None:
+        return f"Next: look at {request.page}"
+    model = request.model if request.model.suffix == ".safetensors" else Path("MODEL.safetensors")
+    listed = request.calibration_list or request.list_file
+    arguments = [model, "-o", f"{request.model.stem}.mixed.onnx", "--precision", request.output]
+    arguments += ["--lines", request.lines_dir, *(["--list", listed] if listed else [])]
+    command = shlex.join(["htr-export", "onnx", *map(str, arguments)])
+    return f"Wrote {request.output} and {request.page}\nNext: {command}"

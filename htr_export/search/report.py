@@ -1,0 +1,247 @@
+"""A search in words and figures: for the terminal, as JSON, as a page, and as the plan's own comment."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from htr_engines.files import sha256_of, write_text
+from htr_engines.host import describe_environment
+from htr_export.precision.precision_map import write_plan
+from htr_export.reporting import html_environment, printable
+from htr_export.search.plot import HEIGHT, WIDTH, draw_plot
+from htr_export.search.search import describe_increase
+from htr_export.search.timing import PROXY_COSTS
+from htr_export.validation.summary import FEW_LINES
+
+if TYPE_CHECKING:
+    from htr_export.search.inputs import SearchRequest
+    from htr_export.search.journal import Outcome, Trial
+    from htr_export.search.search import SearchResult
+
+SCHEMA_VERSION = 1
+
+
+def to_document(result: SearchResult, command: str) -> dict[str, Any]:
+    """Return a search as its JSON document."""
+    request, lines = result.request, result.lines
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "htr-export search",
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": command,
+        "passed": result.plan is not None,
+        "verdict": verdict(result),
+        "notes": notes(result),
+        "options": {
+            "for": request.target,
+            "precisions": request.tried,
+            "calibration": request.calibration,
+            "aim": request.aim,
+            "max_cer_increase": request.max_cer_increase,
+            "judge": request.judge,
+            "limit": request.limit,
+            "groups": request.groups,
+            "threads": request.threads,
+            "seed": request.seed,
+        },
+        "inputs": {
+            "model": {"file": printable(request.model.name), "sha256": sha256_of(request.model)},
+            "list_file": printable(request.list_file.name) if request.list_file else None,
+            "calibration_list": printable(request.calibration_list.name) if request.calibration_list else None,
+            "key": result.key,
+            "lines_listed": lines.listed,
+            "calibration_lines": len(lines.calibration),
+            **{part.replace(" ", "_"): [line.name for line in chosen] for part, chosen in lines.parts.items()},
+        },
+        "environment": describe_environment(),
+        "float32_bytes": result.yardstick.float32_bytes,
+        "units": {
+            "bytes": "B",
+            "cer": "per cent",
+            "cer_increase": "percentage points",
+            "ratio": "time / time in float32",
+        },
+        "groups": [asdict(group) for group in result.groups],
+        "alone": [_trial(trial, result) for trial in result.singles],
+        "together": [_trial(trial, result) for trial in result.joints],
+        "held_back": [_trial(trial, result) for trial in result.confirmations],
+        "plan": asdict(result.plan) if result.plan else None,
+    }
+
+
+def _trial(trial: Trial, result: SearchResult) -> dict[str, Any]:
+    return {**asdict(trial), "within_bound": result.yardstick.holds(trial)}
+
+
+def verdict(result: SearchResult) -> str:
+    """Return the verdict in one sentence."""
+    proof = result.confirmations[-1] if result.confirmations else None
+    if result.plan is None or proof is None or proof.outcome is None:
+        return f"FAILED: {result.reason}"
+    lowered = f"{len(proof.lowered)} of {len(result.groups)} groups lowered"
+    return f"PASSED: {lowered}; {_proof(result, proof.outcome)}"
+
+
+def _proof(result: SearchResult, outcome: Outcome) -> str:
+    before = outcome.cer - outcome.cer_increase.estimate
+    return (
+        f"CER {before:.3f} % -> {outcome.cer:.3f} % on {outcome.lines} held-back lines "
+        f"({describe_increase(outcome)}); {_time(result, outcome)}; "
+        f"file x{outcome.bytes / result.yardstick.float32_bytes:.3f}"
+    )
+
+
+def _time(result: SearchResult, outcome: Outcome) -> str:
+    latency = outcome.latency
+    if result.request.target == "tensorrt":
+        return f"weighted multiply-adds x{latency.ratio:.3f}, time not measured"
+    spread = f"quartiles {latency.low:.3f} to {latency.high:.3f}, {latency.rounds} rounds"
+    return f"processor time x{latency.score:.3f}, time x{latency.ratio:.3f} on {result.request.target} ({spread})"
+
+
+def notes(result: SearchResult) -> list[str]:
+    """Return what a reader of the figures has to know."""
+    request, lines = result.request, result.lines
+    parts = {part: len(chosen) for part, chosen in lines.parts.items()}
+    said = [
+        f"{parts['measuring']} lines chose the plan, {parts['held back']} others proved it, by seed {request.seed}.",
+        {
+            "interval": "The upper end of the 95 % interval has to stay within the bound, as in 'htr-export validate'.",
+            "estimate": "The estimate has to stay within the bound; its interval may reach beyond, and "
+            "'htr-export validate' would then fail.",
+        }[request.judge],
+    ]
+    if request.target == "tensorrt":
+        costs = ", ".join(f"{cost:g} in {precision}" for precision, cost in PROXY_COSTS.items())
+        said.append(
+            f"No time was measured: for TensorRT the multiply-adds stand in for it, each counted {costs}. "
+            "Lines were read on the CPU with each node's values rounded to its type, which leaves out in what "
+            "precision a device sums up within a node: validate the engine on the device."
+        )
+    if len(result.confirmations) > 1:
+        said.append(f"{len(result.confirmations)} plans were tried on the held-back lines, the best first.")
+    if lines.dropped:
+        said.append(f"{lines.dropped} lines of the calibration list are held back, so they did not calibrate.")
+    if min(parts.values()) < FEW_LINES:
+        said.append(f"An interval from fewer than {FEW_LINES} lines is rough.")
+    if result.remembered:
+        said.append(f"{result.remembered} trials were taken from the journal of an earlier run.")
+    failed = [trial for trial in (*result.singles, *result.joints, *result.confirmations) if trial.failure]
+    if failed:
+        said.append(f"{len(failed)} plans could not be run, the first because {failed[0].failure}.")
+    return said
+
+
+def alone_rows(result: SearchResult) -> list[tuple[str, ...]]:
+    """Return a row for each group and precision that was tried alone."""
+    work = {group.path: group.work for group in result.groups}
+    rows = []
+    for trial in result.singles:
+        ((group, precision),) = trial.lowered.items()
+        chosen = result.plan is not None and result.confirmations[-1].lowered.get(group) == precision
+        row = (group, precision, f"{100 * work[group]:.1f}", *_figures(trial, result), "yes" if chosen else "")
+        rows.append(row)
+    return rows
+
+
+def together_rows(result: SearchResult) -> list[tuple[str, ...]]:
+    """Return a row for each plan of several groups, and for each plan tried on the held-back lines."""
+    return [
+        (
+            f"{len(trial.lowered)} group{'s' * (len(trial.lowered) > 1)}",
+            trial.part,
+            *_figures(trial, result),
+            _status(trial, result),
+        )
+        for trial in (*result.joints, *result.confirmations)
+    ]
+
+
+ALONE_COLUMNS = (
+    "group",
+    "precision",
+    "work %",
+    "max |d|",
+    "mean |d|",
+    "changed",
+    "CER",
+    "time",
+    "cost",
+    "size",
+    "in the plan",
+)
+TOGETHER_COLUMNS = ("plan", "lines", "max |d|", "mean |d|", "changed", "CER", "time", "cost", "size", "")
+
+
+def _figures(trial: Trial, result: SearchResult) -> tuple[str, ...]:
+    outcome = trial.outcome
+    if outcome is None:
+        return ("-", "-", "-", "-", "-", "-", "failed")
+    interval, latency = outcome.cer_increase, outcome.latency
+    return (
+        f"{outcome.max_abs:.2g}",
+        f"{outcome.mean_abs:.2g}",
+        str(outcome.changed),
+        f"{interval.estimate:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]",
+        f"{latency.ratio:.3f} [{latency.low:.3f}, {latency.high:.3f}]" if latency.rounds else "-",
+        f"{latency.score:.3f}",
+        f"{outcome.bytes / result.yardstick.float32_bytes:.3f}",
+    )
+
+
+def _status(trial: Trial, result: SearchResult) -> str:
+    if trial.outcome is None:
+        return "failed"
+    if not result.yardstick.holds(trial):
+        return "breaks the bound"
+    return "holds" if result.yardstick.is_good(trial) else f"saves no {result.request.aim}"
+
+
+def write_outputs(result: SearchResult, document: dict[str, Any]) -> None:
+    """Write the page and, where there is one, the plan."""
+    request = result.request
+    plot = draw_plot(
+        [
+            *(("alone", trial) for trial in result.singles),
+            *(("together", trial) for trial in result.joints),
+            *(("proof", trial) for trial in result.confirmations),
+        ],
+        result.yardstick,
+    )
+    values = {
+        "document": document,
+        "plot": plot,
+        "size": (WIDTH, HEIGHT),
+        "proxy": request.target == "tensorrt",
+        "axis": _axis_of(request),
+        "alone": alone_rows(result),
+        "together": together_rows(result),
+        "alone_columns": ALONE_COLUMNS,
+        "together_columns": TOGETHER_COLUMNS,
+    }
+    page = html_environment("htr_export.search").get_template("search.html.j2").render(values)
+    write_text(request.page, page)
+    if result.plan is not None:
+        write_plan(result.plan, request.output, _comment(result, document))
+
+
+def _axis_of(request: SearchRequest) -> str:
+    if request.aim == "size":
+        return "the size of the file"
+    return "weighted multiply-adds, a stand-in for time" if request.target == "tensorrt" else "processor time"
+
+
+def _comment(result: SearchResult, document: dict[str, Any]) -> str:
+    model = document["inputs"]["model"]
+    proof = result.confirmations[-1].outcome
+    assert proof is not None
+    paragraphs = [
+        f"Found by: {printable(document['command'])}",
+        f"for {model['file']}, SHA-256 {model['sha256']}, {document['created']}.",
+        _proof(result, proof),
+        *map(printable, document["notes"]),
+    ]
+    return "\n".join(line for paragraph in paragraphs for line in textwrap.wrap(paragraph, 110))

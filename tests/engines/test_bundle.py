@@ -1,0 +1,241 @@
+"""Bundles, the recogniser and htr-read."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from helpers.small import draw_line
+from PIL import Image
+
+from htr_engines import Recognizer
+from htr_engines.bundle import open_bundle
+from htr_engines.cli import main as htr_read
+from htr_engines.errors import BundleError, EngineError, ImageError, ParityError
+from htr_engines.files import sha256_of
+from htr_export.bundle.writer import write_bundle
+from htr_export.cli import main as htr_export
+
+
+def read(*arguments, stdin=None):
+    return CliRunner().invoke(htr_read, [str(argument) for argument in arguments], input=stdin)
+
+
+@pytest.fixture
+def copy(bundle, tmp_path):
+    shutil.copytree(bundle, tmp_path / "copy.htr")
+    return tmp_path / "copy.htr"
+
+
+def edit_manifest(folder, **changes):
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
+
+
+def test_manifest_names_every_file_and_the_missing_proof(bundle):
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    files = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
+    assert set(manifest["files"]) == files - {"manifest.json"}
+    assert manifest["models"][0]["validation"] == {"verdict": "not validated", "passed": False}
+    assert open_bundle(bundle).changed_files() == []
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_self_test(bundle, engine):
+    result = read("--self-test", bundle, "--engine", engine)
+    assert result.exit_code == 0, result.output
+    assert result.output.count("-[✓]") == 9
+    assert f"{engine} with model.onnx reads as expected" in result.output
+
+
+def test_self_test_sees_a_changed_model(copy):
+    golden = copy / "golden" / "line-0.model.onnx.npy"
+    np.save(golden, np.load(golden) + 1)
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"]["golden/line-0.model.onnx.npy"]["sha256"] = sha256_of(golden)
+    edit_manifest(copy, files=manifest["files"])
+    result = read("--self-test", copy)
+    assert result.exit_code == 3
+    assert "-[x] line-0.png: logits, max diff 1.0e+00" in result.output
+
+
+def test_a_changed_file_is_refused_by_name(copy):
+    with (copy / "model.onnx").open("r+b") as file:
+        file.seek(1000)
+        file.write(b"\x00\x01\x02")
+    result = read(copy, "x.png")
+    assert result.exit_code == 1
+    assert "model.onnx" in result.stderr
+    assert "copy it again" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["../evil.onnx", "/etc/passwd", "a/../../b", "..\\evil"])
+def test_names_that_lead_outside_are_refused(copy, name):
+    edit_manifest(copy, files={name: {"sha256": "0"}})
+    with pytest.raises(BundleError, match="outside"):
+        open_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schema_version": 1},
+        {"format": "zip"},
+        {"charset": 5},
+        {"models": [{}]},
+        {"files": 3},
+        {"golden": None},
+        {"preprocessing": {"width": "x", "height": 64}},
+    ],
+)
+def test_damaged_manifests_are_refused(copy, changes):
+    edit_manifest(copy, **changes)
+    with pytest.raises(BundleError):
+        open_bundle(copy)
+
+
+def test_a_file_without_a_hash_is_refused(copy):
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"].pop("model.onnx")
+    edit_manifest(copy, files=manifest["files"])
+    with pytest.raises(BundleError, match=r"model\.onnx has no SHA-256"):
+        open_bundle(copy)
+
+
+def test_names_that_are_not_utf8_are_printed(bundle, lines_dir, tmp_path):
+    path = os.fsencode(tmp_path) + b"/l\xe9gende.png"
+    shutil.copyfile(lines_dir / "line-0.png", path)
+    command = [sys.executable, "-m", "htr_engines.cli", str(bundle), path, "--json"]
+    result = subprocess.run(command, capture_output=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "gende.png" in json.loads(result.stdout)["file"]
+
+
+def test_no_bundle_is_refused(tmp_path):
+    result = read(tmp_path, "x.png")
+    assert result.exit_code == 1
+    assert "not a bundle" in result.stderr
+
+
+def test_reading_files_arrays_and_bytes_agree(bundle, lines_dir):
+    path = lines_dir / "line-0.png"
+    with Recognizer(bundle) as recognizer:
+        by_path = recognizer.read(path)
+        assert recognizer.read(path.read_bytes()) == by_path
+        assert recognizer.read(np.asarray(Image.open(path).convert("L"))) == by_path
+        for span in by_path.characters:
+            assert 0 <= span.start < span.end <= 160  # pixels of the image
+
+
+def test_a_tiff_of_two_pages_gives_two_lines(bundle, tmp_path):
+    path = tmp_path / "two.tif"
+    draw_line("a").save(path, save_all=True, append_images=[draw_line("b")])
+    with Recognizer(bundle) as recognizer, pytest.raises(ImageError, match="2 pages"):
+        recognizer.read(path)
+    result = read(bundle, path, "--json")
+    assert [json.loads(line)["page"] for line in result.stdout.splitlines()] == [0, 1]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 50])
+def test_order_is_stable_and_a_bad_image_costs_only_its_line(bundle, lines_dir, tmp_path, batch_size):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes((lines_dir / "line-0.png").read_bytes()[:50])
+    images = [lines_dir / "line-0.png", broken, lines_dir, tmp_path / "none.png"]
+    result = read(bundle, *images, "--json", "--batch-size", batch_size)
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    names = ["line-0.png", "broken.png", *(f"line-{number}.png" for number in range(8)), "none.png"]
+    assert [Path(record["file"]).name for record in records] == names
+    assert [number for number, record in enumerate(records) if "error" in record] == [1, 10]
+    assert result.exit_code == 1
+    assert result.stderr.count("Error:") == 2
+    plain = read(bundle, *images, "--batch-size", batch_size)
+    assert plain.stdout.split("\n")[:-1] == [record.get("text", "") for record in records]
+
+
+def test_standard_input_is_an_image_or_a_list(bundle, lines_dir):
+    path = lines_dir / "line-3.png"
+    expected = read(bundle, path).stdout
+    assert read(bundle, "-", stdin=path.read_bytes()).stdout == expected
+    assert read(bundle, "-", stdin=f"{path}\n{path}\n").stdout == 2 * expected
+    every = read(bundle, lines_dir).stdout
+    assert read(bundle, f"@{lines_dir.parent / 'all.ln'}").stdout == every  # the list lies beside the folder "lines"
+    (lines_dir.parent / "paths.txt").write_text("lines/line-3.png\n", encoding="utf-8")
+    assert read(bundle, f"@{lines_dir.parent / 'paths.txt'}").stdout == expected
+
+
+def test_usage_errors(bundle):
+    assert read(bundle).exit_code == 2
+    assert read(bundle, "x.png", "--batch-size", 0).exit_code == 2
+
+
+def test_an_engine_that_is_not_there_is_refused_not_replaced(bundle):
+    with pytest.raises(EngineError, match="CUDAExecutionProvider"):
+        Recognizer(bundle, "onnxruntime-cuda")
+    with pytest.raises(EngineError, match="no model for tpu"):
+        Recognizer(bundle, "tpu")
+
+
+def test_a_report_travels_with_the_bundle(workspace, tmp_path, safetensors, onnx_file, lines_dir):
+    report = tmp_path / "report"
+    arguments = [
+        "validate",
+        "--reference",
+        safetensors,
+        "--candidate",
+        onnx_file,
+        "--lines",
+        lines_dir,
+        "--list",
+        workspace / "all.ln",
+        "--report",
+        report,
+    ]
+    runner = CliRunner()
+    assert runner.invoke(htr_export, [str(argument) for argument in arguments]).exit_code == 0
+    manifest = write_bundle([onnx_file], tmp_path / "v.htr", [report])
+    assert manifest["models"][0]["validation"]["passed"] is True
+    assert read("--self-test", tmp_path / "v.htr").exit_code == 0
+    assert np.array_equal(
+        np.asarray(Image.open(tmp_path / "v.htr" / "golden" / "line-0.png")),
+        np.asarray(Image.open(lines_dir / "line-0.png")),
+    )
+    document = json.loads((report / "report.json").read_text(encoding="utf-8"))
+    (report / "report.json").write_text(json.dumps({**document, "passed": False}), encoding="utf-8")
+    with pytest.raises(ParityError, match="failed"):
+        write_bundle([onnx_file], tmp_path / "w.htr", [report])
+    document["inputs"]["candidate"]["sha256"] = "0" * 64
+    (report / "report.json").write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(BundleError, match="another file"):
+        write_bundle([onnx_file], tmp_path / "w.htr", [report])
+    assert not (tmp_path / "w.htr").exists()
+
+
+def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path, onnx_file):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"dear")
+    with pytest.raises(BundleError, match="no bundle"):
+        write_bundle([onnx_file], tmp_path / "photos")
+    assert (tmp_path / "photos" / "a.jpg").read_bytes() == b"dear"
+
+
+def test_reading_needs_no_torch_and_no_onnx(bundle, lines_dir):
+    code = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(['torch', 'onnx', 'safetensors', 'rapidfuzz', 'htr_export']))\n"
+        "from htr_engines.cli import main\nmain()"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(bundle), str(lines_dir / "line-0.png"), "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "text" in json.loads(result.stdout)

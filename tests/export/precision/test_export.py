@@ -1,0 +1,121 @@
+"""Precision from the command line to the file: what is asked for, refused, checked and told."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from helpers.onnx_files import with_weights
+
+from htr_engines.errors import ExportError, ParityError
+from htr_engines.lines import read_lines
+from htr_export.cli import main
+from htr_export.inspection import inspect_artefact
+from htr_export.model import load_model
+from htr_export.onnx.checks import check_lowered
+from htr_export.onnx.export import CalibrationOptions, OnnxOptions, export_onnx
+from htr_export.precision.lowering import lower
+from htr_export.precision.precision_map import PrecisionPlan, PrecisionPlanError
+from htr_export.ship import ShipRequest, ship
+
+MIXED = PrecisionPlan("fp16", {"patch_embed": "int8", "head": "fp32"})
+
+
+@pytest.fixture(scope="module")
+def exported(workspace, safetensors, lines_dir):
+    """A mixed graph of fixed batch and width, and its checks."""
+    path = workspace / "fixed.mixed.onnx"
+    options = OnnxOptions(plan=MIXED, batch=2, width=64, calibration=CalibrationOptions(lines=3))
+    return path, export_onnx(load_model(safetensors), path, options, lines=read_lines(lines_dir))
+
+
+def test_a_plan_is_applied_checked_and_told(exported):
+    path, checks = exported
+    said = "\n".join(str(check) for check in checks)
+    assert "nodes in int8" in said
+    assert "no node comes within 4 times of half precision's limit" in said
+    assert "against float32, onnxruntime: cosine" in said
+    assert "against float32, every value rounded to its type: cosine" in said
+    facts = inspect_artefact(path)
+    assert facts["precision"] == "mixed"
+    assert facts["precision_plan"] == {"default": "fp16", "modules": {"patch_embed": "int8", "head": "fp32"}}
+    assert facts["inputs"] == ["image [2, 1, 64, 64]"]
+
+
+def test_a_graph_that_went_astray_is_refused(onnx_file, safetensors, tmp_path):
+    name = "patch_embed.layer1.0.conv2.weight"
+    source = with_weights(onnx_file, tmp_path / "other.onnx", name, lambda weights: -3 * weights[::-1])
+    target = tmp_path / "other.fp16.onnx"
+    lower(source, target, PrecisionPlan("fp16"))
+    with pytest.raises(ParityError, match="of lower precision went astray"):
+        check_lowered(target, load_model(safetensors), PrecisionPlan("fp16"), None, 128)
+
+
+def test_int8_without_lines_writes_nothing(safetensors, tmp_path):
+    with pytest.raises(PrecisionPlanError, match="give --lines DIR"):
+        export_onnx(load_model(safetensors), tmp_path / "x.onnx", OnnxOptions(plan=PrecisionPlan("int8")))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_draw_of_calibration_lines_is_seeded_and_keeps_the_order(lines_dir):
+    lines = read_lines(lines_dir)
+    drawn = CalibrationOptions(lines=5, seed=1).draw(lines)
+    assert drawn == CalibrationOptions(lines=5, seed=1).draw(lines)
+    assert drawn != CalibrationOptions(lines=5, seed=2).draw(lines)
+    assert drawn == sorted(drawn, key=lines.index)
+    assert CalibrationOptions(lines=500).draw(lines) == lines
+    with pytest.raises(ExportError, match="too few"):
+        CalibrationOptions(lines=0)
+
+
+@pytest.mark.parametrize(
+    ("precision", "message"),
+    [
+        ("fp61", "'fp61' is none of fp32, fp16, bf16, int8, and no plan that ends in .toml"),
+        ("none.toml", "none.toml cannot be read"),
+    ],
+)
+def test_what_is_no_precision_is_a_mistake_in_the_command(safetensors, tmp_path, precision, message):
+    arguments = ["onnx", str(safetensors), "-o", str(tmp_path / "x.onnx"), "--precision", precision]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_opsets_that_do_not_know_a_precision():
+    for plan, opset, lowest in ((PrecisionPlan("bf16"), 20, 22), (MIXED, 18, 19)):
+        with pytest.raises(ExportError, match=f"opset {opset} does not know this precision; give --opset {lowest}"):
+            OnnxOptions(opset, plan)
+    OnnxOptions(18, PrecisionPlan("int8"))
+
+
+def test_a_shipment_names_its_graph_by_the_precision(tmp_path):
+    for plan, name in ((PrecisionPlan(), "model.onnx"), (PrecisionPlan("int8"), "model.int8.onnx"), (MIXED, None)):
+        request = ShipRequest(tmp_path / "x.pth", tmp_path / "x.htr", tmp_path, onnx=OnnxOptions(plan=plan))
+        assert request.model.name == (name or "model.mixed.onnx")
+    bf16 = ShipRequest(
+        tmp_path / "x.pth", tmp_path / "x.htr", tmp_path, onnx=OnnxOptions(22, PrecisionPlan("fp32", {"head": "bf16"}))
+    )
+    with pytest.raises(ExportError, match="no engine runs bf16 on the CPU"):
+        ship(bf16, "htr-export ship")
+
+
+def test_the_benchmark_reads_with_every_engine_of_a_variant(onnx_file, safetensors, lines_dir):
+    from htr_bench.precision import Variant, try_all
+
+    class Source:
+        def write(self, _variant):
+            return onnx_file
+
+    lines = read_lines(lines_dir)
+    variants = [Variant("float", PrecisionPlan()), Variant("half", PrecisionPlan("fp16"))]
+    rows = list(try_all(load_model(safetensors), Source(), variants, lines, 1))
+    assert [(row["name"], row["engine"]) for row in rows] == [
+        ("float", "onnxruntime"),
+        ("float", "openvino"),
+        ("half", "onnxruntime"),
+        ("half", "rounding"),
+    ]
+    for row in rows:
+        assert (row["lines"], row["changed"], row["cer_increase"]) == (len(lines), 0, 0.0)
+        assert np.isfinite(row["cer"])

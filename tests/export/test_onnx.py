@@ -1,0 +1,113 @@
+"""The exported graph: equal to PyTorch, self-contained, and free of shape arithmetic."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from helpers.small import CHARSET, CONFIG
+
+from htr_engines.backends.base import infer_lines, open_engine
+from htr_engines.errors import EngineError, ExportError, ParityError
+from htr_export.model import load_model
+from htr_export.onnx.checks import OnnxTolerance, check_onnx
+from htr_export.onnx.export import OnnxOptions, export_onnx, write_graph
+from htr_export.torch_engine import TorchEngine
+
+SHAPE_ARITHMETIC = {"Shape", "Gather", "Expand", "Cast", "Range", "Where"}
+
+
+@pytest.fixture(scope="module")
+def fixed_file(workspace, safetensors):
+    path = workspace / "fixed.onnx"
+    export_onnx(load_model(safetensors), path, OnnxOptions(opset=18, batch=2, width=128))
+    return path
+
+
+def test_metadata_and_axes(onnx_file, safetensors):
+    model = onnx.load(str(onnx_file))
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert metadata == load_model(safetensors).metadata()
+    assert metadata["charset"] == CHARSET.characters
+    assert json.loads(metadata["network"]) == CONFIG.to_dict()
+    image, logits = model.graph.input[0], model.graph.output[0]
+    assert (image.name, logits.name) == ("image", "logits")
+    axes = [axis.dim_param or axis.dim_value for axis in image.type.tensor_type.shape.dim]
+    assert axes == ["batch", 1, 64, "width"]
+    assert not any(tensor.external_data for tensor in model.graph.initializer)
+    assert [path.name for path in onnx_file.parent.glob("*.data")] == []
+
+
+def test_graph_is_clean(onnx_file, fixed_file):
+    dynamic = Counter(node.op_type for node in onnx.load(str(onnx_file)).graph.node)
+    fixed = Counter(node.op_type for node in onnx.load(str(fixed_file)).graph.node)
+    for counts in (dynamic, fixed):
+        assert counts["BatchNormalization"] == counts["Identity"] == counts["Dropout"] == 0
+    assert dynamic["Shape"] <= 1  # the length of the line, for the position bias
+    assert not SHAPE_ARITHMETIC & fixed.keys()
+    assert fixed["Concat"] == 1  # the upsampling
+
+
+def test_every_node_tells_its_module_and_no_path_of_this_machine(onnx_file):
+    model = onnx.load(str(onnx_file))
+    scopes = [entry.value for node in model.graph.node for entry in node.metadata_props]
+    assert any("blocks.1.attn" in scope for scope in scopes)
+    assert b".py" not in onnx_file.read_bytes()
+
+
+@pytest.mark.parametrize("width", [32, 40, 136, 520, 2048])
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_dynamic_widths_equal_pytorch(onnx_file, safetensors, width, engine):
+    image_N1HW = np.random.default_rng(0).random((2, 1, 64, width), dtype=np.float32)
+    with open_engine(onnx_file, engine) as candidate, TorchEngine(safetensors) as reference:
+        assert np.allclose(candidate.infer(image_N1HW), reference.infer(image_N1HW), atol=1e-4)
+
+
+def test_a_fixed_batch_takes_any_number_of_lines(fixed_file, safetensors):
+    image_N1HW = np.random.default_rng(0).random((5, 1, 64, 128), dtype=np.float32)
+    with open_engine(fixed_file) as candidate, TorchEngine(safetensors) as reference:
+        logits_NTC = infer_lines(candidate, image_N1HW)
+        assert np.allclose(logits_NTC, reference.infer(image_N1HW), atol=1e-4)
+        with pytest.raises(EngineError, match="128 pixels"):
+            infer_lines(candidate, image_N1HW[..., :64])
+
+
+def test_a_graph_of_other_weights_fails_the_check(onnx_file, safetensors):
+    model = load_model(safetensors)
+    tensors = dict(model.tensors)
+    tensors["head.bias"] = tensors["head.bias"] + 0.01
+    changed = type(model)(model.config, model.charset, tensors, model.provenance)
+    with pytest.raises(ParityError, match=r"-\[x\] .* max diff 1\.0e-02"):
+        check_onnx(onnx_file, changed, None, 128, OnnxTolerance())
+
+
+def test_a_failed_check_leaves_no_file(tmp_path, monkeypatch, safetensors):
+    from htr_export.onnx import export
+
+    def fail(*_):
+        raise ParityError("no")
+
+    monkeypatch.setattr(export, "check_onnx", fail)
+    monkeypatch.setattr(export, "write_graph", lambda _model, path, _options: path.write_bytes(b"x"))
+    with pytest.raises(ParityError):
+        export_onnx(load_model(safetensors), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "numbers", [{"opset": 17}, {"opset": 99}, {"batch": 0}, {"width": 100}, {"width": 24}, {"width": 4096}]
+)
+def test_options_out_of_range_are_refused(numbers):
+    with pytest.raises(ExportError):
+        OnnxOptions(**numbers)
+
+
+def test_exporting_changes_nothing_in_the_model(workspace, safetensors):
+    model = load_model(safetensors)
+    before = {name: tensor.clone() for name, tensor in model.tensors.items()}
+    write_graph(model, workspace / "again.onnx", OnnxOptions(batch=1, width=64))
+    assert all(torch.equal(model.tensors[name], tensor) for name, tensor in before.items())

@@ -1,0 +1,1 @@
+"""Rendering lines from handwriting fonts."""
