@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from htr_engines.charset import Charset
-from htr_engines.errors import CheckpointError, UnsafeCheckpointError
+from htr_engines.errors import CheckpointError, UnsafeCheckpointError, one_line
 from htr_export.network import NetworkConfig
 
 if TYPE_CHECKING:
@@ -103,8 +103,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except (OSError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - the loader raises nearly anything on damaged files
-        reason = str(error).strip().split("\n", 1)[0]
-        raise CheckpointError(f"{path} cannot be read as a PyTorch checkpoint ({reason}); copy it again") from None
+        raise CheckpointError(
+            f"{path} cannot be read as a PyTorch checkpoint ({one_line(error)}); copy it again"
+        ) from None
     if _is_state_dict(content):
         content = {"model": content}
     if not isinstance(content, Mapping) or not any(_is_state_dict(content.get(key)) for key in STATE_KEYS.values()):
@@ -208,13 +209,12 @@ def _refusal(path: Path, message: str) -> CheckpointError:
             f"{path} asks to run {found[1].strip(',.')!r} while it is loaded, which no checkpoint needs; it was not "
             "run. Do not load this file elsewhere, and ask its author for the bare state dict"
         )
-    reason = message.strip().split("\n", 1)[0]
     if "Unsupported" in message or "not allowed" in message or "allowlist" in message:
         return UnsafeCheckpointError(
             f"{path} asks for something that could run code ({_unsupported(message)}); nothing was run. "
             "Ask its author for the bare state dict"
         )
-    return CheckpointError(f"{path} is not a PyTorch checkpoint, or is cut short ({reason}); copy it again")
+    return CheckpointError(f"{path} is not a PyTorch checkpoint, or is cut short ({one_line(message)}); copy it again")
 
 
 def _unsupported(message: str) -> str:

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from htr_engines.backends.base import ClosesOnExit, open_engine
-from htr_engines.errors import EngineError
+from htr_engines.errors import EngineError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,8 +47,9 @@ class RoundingEngine(ClosesOnExit):
             try:
                 write_rounding(model, rounding)
             except (DecodeError, onnx.shape_inference.InferenceError, OSError) as error:
-                reason = str(error).strip().split("\n", 1)[0]
-                raise EngineError(f"{model} is no ONNX graph that can be rounded ({reason}); export it again") from None
+                raise EngineError(
+                    f"{model} is no ONNX graph that can be rounded ({one_line(error)}); export it again"
+                ) from None
             self._engine = open_engine(rounding, threads=threads)
         self.info = replace(self._engine.info, engine=ROUNDING)
 

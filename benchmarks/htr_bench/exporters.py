@@ -16,6 +16,7 @@ import click
 
 from htr_bench.options import batch_sizes
 from htr_engines.console import HtrCommand, progress
+from htr_engines.errors import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +91,7 @@ def write_exports(model: Model, folder: Path) -> dict[str, dict[str, Any]]:
                 warnings.simplefilter("ignore")
                 export(model, path)
         except Exception as error:  # noqa: BLE001 - a stock exporter that fails is a finding
-            facts[name] = {"failure": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
+            facts[name] = {"failure": f"{type(error).__name__}: {one_line(error)}"}
             continue
         facts[name] = {
             "seconds": time.perf_counter() - began,

@@ -5,6 +5,19 @@ wrong and how to mend it; it reaches people as it is.
 """
 
 
+def one_line(error: BaseException | str, *, last: bool = False) -> str:
+    """Return the first line of what a foreign library says of a failure.
+
+    Args:
+        error: the exception, or the text itself.
+        last: return the last line instead, for libraries that put the reason there.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if lines:
+        return lines[-1 if last else 0]
+    return "it gave no reason" if isinstance(error, str) else type(error).__name__
+
+
 class HtrError(Exception):
     """Base of every error that a user can cause or cure."""
 

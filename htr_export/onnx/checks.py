@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from htr_engines.backends.base import open_engine
-from htr_engines.errors import ExportError, ParityError
+from htr_engines.errors import ExportError, ParityError, one_line
 from htr_export.checks import Check
 from htr_export.open_model import open_any
 from htr_export.torch_engine import TorchEngine
@@ -141,8 +141,7 @@ def _check_structure(path: Path) -> Check:
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        reason = str(error).strip().split("\n", 1)[0]
-        raise ExportError(f"the exported graph is not valid ONNX: {reason}") from None
+        raise ExportError(f"the exported graph is not valid ONNX: {one_line(error)}") from None
     return Check(passed=True, what="valid ONNX, shapes inferred")
 
 

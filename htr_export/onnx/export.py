@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from htr_engines.errors import ExportError
+from htr_engines.errors import ExportError, one_line
 from htr_engines.files import atomic_path
 from htr_export.network.config import IMAGE_WIDTHS
 from htr_export.onnx.checks import OnnxTolerance, check_lowered, check_onnx
@@ -184,8 +184,7 @@ def _export(model: Model, options: OnnxOptions) -> ir.Model:
                 verbose=False,
             )
     except Exception as error:  # the exporter's own errors have no public base
-        reason = str(error).strip().split("\n", 1)[0]
-        raise ExportError(f"PyTorch {torch.__version__} could not export the network: {reason}") from error
+        raise ExportError(f"PyTorch {torch.__version__} could not export the network: {one_line(error)}") from error
     if program is None:
         raise ExportError(f"PyTorch {torch.__version__} exported nothing; install a version from 2.9 to 2.13")
     return program.model

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from htr_engines.backends.tensorrt.library import last_error, logger_of
-from htr_engines.errors import EngineError, ExportError
+from htr_engines.errors import EngineError, ExportError, one_line
 from htr_engines.files import atomic_path
 from htr_export.trt.graph import with_modules
 from htr_export.trt.monitor import make_monitor, run_stoppable
@@ -91,7 +91,7 @@ def _parser_error(parser: Any, source: Path) -> str:  # noqa: ANN401
     if not parser.num_errors:
         return "and gave no reason"
     error = parser.get_error(0)
-    reason = error.desc().strip().split("\n", 1)[0]
+    reason = one_line(error.desc())
     if not error.node_name():
         return f"({reason})"
     return f"at node {with_modules(source, error.node_name())} of operator {error.node_operator()} ({reason})"

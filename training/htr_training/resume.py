@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from htr_engines.errors import CharsetError, CheckpointError
+from htr_engines.errors import CharsetError, CheckpointError, one_line
 from htr_export.checkpoint import inference_tensors, read_checkpoint
 from htr_training.errors import TrainingError
 
@@ -100,7 +100,7 @@ def _restore_tcm(state: TrainingState, saved: Mapping[str, Tensor]) -> str | Non
     except RuntimeError as error:
         raise CheckpointError(
             f"the checkpoint's textual context module does not fit the recipe's loss.tcm_width or characters "
-            f"({_last_line(error)}); set them to what it was trained with"
+            f"({one_line(error, last=True).rstrip('.')}); set them to what it was trained with"
         ) from None
     return None
 
@@ -198,7 +198,3 @@ def _difference(one: Charset, other: Charset) -> str:
     if not only_one and not only_other:
         return "the same ones in another order"
     return f"now also {only_one!r}, no longer {only_other!r}"
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().rsplit("\n", 1)[-1].strip().rstrip(".")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from htr_engines.errors import one_line
 from htr_engines.files import atomic_path
 from htr_export.network import HTRConvText, NetworkConfig
 from htr_training.errors import TrainingError
@@ -109,7 +110,7 @@ def write(checkpoint: dict[str, Any], path: Path) -> None:
         try:
             torch.save(checkpoint, temporary)
         except RuntimeError as error:  # how PyTorch's writer reports a full disk
-            raise OSError(None, str(error).split("\n", 1)[0], str(path)) from None
+            raise OSError(None, one_line(error), str(path)) from None
 
 
 FOR_RESUMING = ("optimizer", "scaler", "random_state", "numpy_state", "torch_state", "torch_cuda_state")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from htr_engines.backends.base import ClosesOnExit, EngineInfo, TensorInfo, resident_bytes
-from htr_engines.errors import EngineError, MissingExtraError
+from htr_engines.errors import EngineError, MissingExtraError, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,7 +74,7 @@ class OnnxRuntimeEngine(ClosesOnExit):
             self._session = onnxruntime.InferenceSession(str(model), options, providers=[provider.name])
         except Exception as error:  # noqa: BLE001 - its exceptions have no common base but this
             cure = "" if engine == "onnxruntime" else f"; {provider.cure}"
-            raise EngineError(f"ONNX Runtime cannot open {model}: {_first_line(error)}{cure}") from None
+            raise EngineError(f"ONNX Runtime cannot open {model}: {one_line(error)}{cure}") from None
         used = self._session.get_providers()[0]
         if used != provider.name:
             raise EngineError(f"ONNX Runtime fell back from {provider.name} to {used}; {provider.cure}")
@@ -97,7 +97,7 @@ class OnnxRuntimeEngine(ClosesOnExit):
         try:
             logits_NTC: NDArray[np.float32] = self._session.run(None, {self.info.input.name: image_N1HW})[0]
         except Exception as error:  # noqa: BLE001 - as above
-            raise EngineError(f"ONNX Runtime failed on an input {image_N1HW.shape}: {_first_line(error)}") from None
+            raise EngineError(f"ONNX Runtime failed on an input {image_N1HW.shape}: {one_line(error)}") from None
         return logits_NTC
 
     def close(self) -> None:
@@ -122,7 +122,3 @@ def _not_built_in(engine: str, provider: _Provider, version: str) -> str:
 def _tensor_info(value: Any) -> TensorInfo:  # noqa: ANN401
     shape = tuple(axis if isinstance(axis, int) else str(axis) for axis in value.shape)
     return TensorInfo(value.name, value.type.removeprefix("tensor(").rstrip(")"), shape)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]

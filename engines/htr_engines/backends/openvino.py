@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from htr_engines.backends.base import ClosesOnExit, EngineInfo, TensorInfo, resident_bytes
-from htr_engines.errors import EngineError, MissingExtraError
+from htr_engines.errors import EngineError, MissingExtraError, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +41,7 @@ class OpenVinoEngine(ClosesOnExit):
             self._compiled = core.compile_model(network, "CPU", settings)
             self._request = self._compiled.create_infer_request()
         except RuntimeError as error:
-            raise EngineError(f"OpenVINO cannot open {model}: {_first_line(error)}") from None
+            raise EngineError(f"OpenVINO cannot open {model}: {one_line(error, last=True)}") from None
         if len(self._compiled.inputs) != 1 or len(self._compiled.outputs) != 1:
             raise EngineError(f"{model} should have one input and one output")
         self.info = EngineInfo(
@@ -59,7 +59,7 @@ class OpenVinoEngine(ClosesOnExit):
         try:
             self._request.infer([image_N1HW], share_inputs=True)
         except RuntimeError as error:
-            raise EngineError(f"OpenVINO failed on an input {image_N1HW.shape}: {_first_line(error)}") from None
+            raise EngineError(f"OpenVINO failed on an input {image_N1HW.shape}: {one_line(error, last=True)}") from None
         logits_NTC: NDArray[np.float32] = np.array(self._request.get_output_tensor(0).data)
         return logits_NTC
 
@@ -72,8 +72,3 @@ def _tensor_info(port: object) -> TensorInfo:
     axes = port.partial_shape  # type: ignore[attr-defined]
     shape = tuple(axis.get_length() if axis.is_static else "any" for axis in axes)
     return TensorInfo(port.any_name, port.element_type.to_dtype().name, shape)  # type: ignore[attr-defined]
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

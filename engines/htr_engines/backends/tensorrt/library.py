@@ -11,7 +11,7 @@ import re
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from htr_engines.errors import EngineError, MissingExtraError
+from htr_engines.errors import EngineError, MissingExtraError, one_line
 
 if TYPE_CHECKING:
     from htr_engines.backends.tensorrt.sidecar import Runtime
@@ -36,9 +36,8 @@ def load_tensorrt(runtime: Runtime) -> Any:  # noqa: ANN401
     except ModuleNotFoundError:
         raise MissingExtraError(name, EXTRAS[runtime]) from None
     except (ImportError, OSError, RuntimeError) as error:
-        reason = str(error).strip().split("\n", 1)[0]
         raise EngineError(
-            f"the installed {name} cannot be loaded ({reason}); see why with 'htr-export doctor'"
+            f"the installed {name} cannot be loaded ({one_line(error)}); see why with 'htr-export doctor'"
         ) from None
     if release(trt.__version__)[:2] < OLDEST[runtime]:
         oldest = ".".join(str(number) for number in OLDEST[runtime])
@@ -76,4 +75,4 @@ def last_error(trt: Any) -> str:  # noqa: ANN401
     errors = [line for line in lines if "ERROR: " in line]
     for line in errors:
         lines.remove(line)
-    return errors[-1].split("ERROR: ", 1)[1].strip().split("\n", 1)[0] if errors else "it gave no reason"
+    return one_line(errors[-1].split("ERROR: ", 1)[1] if errors else "")
