@@ -118,7 +118,7 @@ def onnx(
         lines = read_lines(lines_dir, list_file) if lines_dir else []
         checks = export_onnx(loaded, output, options, OnnxTolerance(atol, rtol), lines, status.update)
     for check in checks:
-        click.echo(str(check))
+        click.echo(check)
     click.echo(f"wrote {output} ({megabytes(output.stat().st_size)}, {options.precision}, opset {options.opset})")
     engine = " --engine rounding" if "bf16" in options.plan.precisions else ""
     click.echo(f"next  htr-export validate --reference {model} --candidate {output} --lines DIR --list FILE{engine}")

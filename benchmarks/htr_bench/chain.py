@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from htr_engines.checks import mark
 from htr_engines.console import HtrCommand, stderr_console
 from htr_engines.errors import EngineError, UnstableError
 
@@ -216,7 +217,7 @@ def _write_apart(path: Path, size: str, lines_dir: Path, list_file: Path | None)
 def _row(step: Step) -> str:
     seconds, memory = step.limits.seconds, step.limits.peak_bytes
     return (
-        f"-[{'✓' if step.passed else 'x'}] {step.name:9}"
+        f"-[{mark(step.passed)}] {step.name:9}"
         f"{step.seconds:8.2f} s {f'(limit {seconds:.0f} s)' if seconds else '':16}"
         f"{step.peak_bytes / 1e6:7.0f} MB {f'(limit {memory / 1e6:.0f} MB)' if memory else ''}"
     ).rstrip()

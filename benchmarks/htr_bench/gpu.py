@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from htr_bench.options import batch_sizes
+from htr_engines.checks import mark
 from htr_engines.console import HtrCommand, stderr_console
 from htr_engines.errors import EngineError
 
@@ -201,17 +202,18 @@ def _with_shares(part: dict[str, Any], before: list[dict[str, Any]]) -> dict[str
 
 def _rows(part: dict[str, Any]) -> Iterator[str]:
     for peak in part["peaks"]:
-        yield f"-[✓] matrix product in {peak['precision']}: {peak['flops'] / 1e12:.2f} TFLOP/s"
+        yield f"-[{mark(passed=True)}] matrix product in {peak['precision']}: {peak['flops'] / 1e12:.2f} TFLOP/s"
     if accuracy := part["accuracy"]:
-        yield f"-[✓] {part['name']}: {_accuracy(accuracy)}"
+        yield f"-[{mark(passed=True)}] {part['name']}: {_accuracy(accuracy)}"
     for timing in part["timings"]:
         share = "" if timing["share_of_peak"] is None else f", {100 * timing['share_of_peak']:.1f} % of the peak"
+        share += "" if timing["stable"] else ", unstable"
         yield (
-            f"-[{'✓' if timing['stable'] else '~'}] {part['name']}: batch {timing['batch']}, "
+            f"-[{mark(timing['stable'])}] {part['name']}: batch {timing['batch']}, "
             f"p50 {1e3 * timing['percentiles']['p50']:.2f} ms, {timing['lines_per_second']:.0f} lines/s{share}"
         )
     if part["failure"]:
-        yield f"-[x] {part['name']}: {part['failure']}"
+        yield f"-[{mark(passed=False)}] {part['name']}: {part['failure']}"
 
 
 def _accuracy(found: dict[str, Any]) -> str:

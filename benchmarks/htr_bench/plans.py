@@ -12,6 +12,7 @@ from typing import Literal
 import click
 
 from htr_bench.chain import EXPORT, Limits, run_step
+from htr_engines.checks import mark
 from htr_engines.console import HtrCommand, stderr_console
 from htr_engines.errors import UnstableError
 
@@ -121,7 +122,7 @@ def plans(models: tuple[Path, ...], runtime: str, clock: Clock, json_file: Path 
 def _row(one: PlanFigures) -> str:
     limit = f" (limit {BYTES[one.precision] / 1e6:.0f} MB)" if one.precision in BYTES else ""
     return (
-        f"-[{'✓' if one.passed else 'x'}] {one.onnx}: {one.precision} on {one.runtime}, "
+        f"-[{mark(one.passed)}] {one.onnx}: {one.precision} on {one.runtime}, "
         f"build {one.build_seconds:.1f} s ({one.build_cpu_seconds:.1f} s of CPU; limit {SECONDS:.0f} s), "
         f"command {one.command_seconds:.1f} s, plan {one.plan_bytes / 1e6:.1f} MB{limit}, "
         f"peak {one.peak_bytes / 1e6:.0f} MB"

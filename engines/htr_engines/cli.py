@@ -138,6 +138,7 @@ def _span(span: Span) -> dict[str, Any]:
 def _self_test(folder: Path, name: str | None, threads: int | None) -> int:
     """Run the golden lines on every engine that opens, or on the one asked for."""
     from htr_engines.bundle import open_verified
+    from htr_engines.checks import failures
     from htr_engines.errors import HtrError, ParityError
     from htr_engines.selection import offers, select
     from htr_engines.self_test import self_test
@@ -152,9 +153,9 @@ def _self_test(folder: Path, name: str | None, threads: int | None) -> int:
             continue
         with engine:
             checks = list(self_test(bundle, offer.model, engine))
-        results.append(all(ok for ok, _ in checks))
-        for ok, what in checks:
-            click.echo(f"-[{'✓' if ok else 'x'}] {what}")
+        results.append(not failures(checks))
+        for check in checks:
+            click.echo(check)
         click.echo(f"{offer} {'reads as expected' if results[-1] else 'does not read as expected'}")
     if not results:
         select(bundle, name, threads).engine.close()  # says why nothing fits

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from htr_engines.backends.base import infer_lines
+from htr_engines.checks import Check
 from htr_engines.ctc import decode_greedy
 from htr_engines.errors import BundleError
 from htr_engines.preprocess import fit_line, load_pages
@@ -35,7 +36,7 @@ def tolerance_of(precision: str, device: str) -> float:
     return EXACT if precision == "fp32" and device == "cpu" else ROUNDED
 
 
-def self_test(bundle: Bundle, model: BundledModel, engine: Engine) -> Iterator[tuple[bool, str]]:
+def self_test(bundle: Bundle, model: BundledModel, engine: Engine) -> Iterator[Check]:
     """Check preprocessing, logits and text of every golden line, in order.
 
     Args:
@@ -44,7 +45,7 @@ def self_test(bundle: Bundle, model: BundledModel, engine: Engine) -> Iterator[t
         engine: that has the model open.
 
     Yields:
-        Whether a check passed, and what it was.
+        The checks.
 
     Raises:
         BundleError: if the bundle has no golden lines, or they are damaged.
@@ -56,15 +57,15 @@ def self_test(bundle: Bundle, model: BundledModel, engine: Engine) -> Iterator[t
         name, expected = line.image.name, line.expected(model)
         image_1HW = fit_line(load_pages(line.image, bundle.preprocessing.alpha)[0], bundle.preprocessing)
         same = np.array_equal(image_1HW, _load(line.tensor))
-        yield same, f"{name}: preprocessing {'matches to the last bit' if same else 'differs'}"
+        yield Check(same, f"{name}: preprocessing {'matches to the last bit' if same else 'differs'}")
         logits_1TC = infer_lines(engine, image_1HW[None])
         expected_TC = _load(expected.logits)
         difference = (
             float(np.abs(logits_1TC[0] - expected_TC).max()) if logits_1TC[0].shape == expected_TC.shape else np.inf
         )
-        yield difference <= tolerance, f"{name}: logits, max diff {difference:.1e} (atol {tolerance:g})"
+        yield Check(difference <= tolerance, f"{name}: logits, max diff {difference:.1e} (atol {tolerance:g})")
         text = decode_greedy(logits_1TC, bundle.charset)[0].text
-        yield (
+        yield Check(
             text == expected.text,
             f"{name}: reads {text!r}" + ("" if text == expected.text else f", not {expected.text!r}"),
         )

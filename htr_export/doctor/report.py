@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from htr_engines.checks import mark
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 KIND = "htr-export doctor"
-MARKS = {"ok": "✓", "warning": "!", "problem": "x", "not there": " "}
+MARKS = {"ok": mark(passed=True), "warning": "!", "problem": mark(passed=False), "not there": mark(passed=None)}
 
 
 def to_json(diagnosis: Diagnosis, environment: Mapping[str, Any]) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from htr_engines.backends.base import open_engine
+from htr_engines.checks import Check, failures
 from htr_engines.errors import ExportError, ParityError, one_line
-from htr_export.checks import Check
 from htr_export.open_model import open_any
 from htr_export.torch_engine import TorchEngine
 
@@ -67,7 +67,7 @@ def check_onnx(path: Path, model: Model, batch: int | None, width: int | None, t
                 logits_NTC = engine.infer(image_N1HW[:lines])
                 checks.append(_compare(logits_NTC, expected_NTC[:lines], tolerance))
         checks.extend(_check_rows(engine, _noise(batch or max(BATCHES), height, width or min(WIDTHS)), tolerance))
-    if not all(check.passed for check in checks):
+    if failures(checks):
         report = "\n".join(str(check) for check in checks)
         raise ParityError(f"the ONNX graph does not compute what PyTorch computes; no file was written\n{report}")
     return checks
@@ -111,8 +111,8 @@ def check_lowered(
         with open_any(path, name) as engine:
             checks.append(_check_direction(name, engine.infer(sample_N1HW), expected_NTC))
     if "bf16" in plan.precisions:
-        checks.append(Check(passed=True, what="not run as it is: ONNX Runtime has no bfloat16 on the CPU"))
-    if not all(check.passed for check in checks):
+        checks.append(Check(passed=None, detail="the graph as it is: ONNX Runtime has no bfloat16 on the CPU"))
+    if failures(checks):
         report = "\n".join(str(check) for check in checks)
         raise ParityError(f"the graph of lower precision went astray; no file was written\n{report}")
     return checks
@@ -142,12 +142,12 @@ def _check_structure(path: Path) -> Check:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"the exported graph is not valid ONNX: {one_line(error)}") from None
-    return Check(passed=True, what="valid ONNX, shapes inferred")
+    return Check(passed=True, detail="valid ONNX, shapes inferred")
 
 
 def _compare(logits_NTC: NDArray[np.float32], expected_NTC: NDArray[np.float32], tolerance: OnnxTolerance) -> Check:
     if logits_NTC.shape != expected_NTC.shape:
-        return Check(passed=False, what=f"{logits_NTC.shape} should be {expected_NTC.shape}")
+        return Check(passed=False, detail=f"{logits_NTC.shape} should be {expected_NTC.shape}")
     difference = float(np.abs(logits_NTC - expected_NTC).max())
     passed = bool(np.allclose(logits_NTC, expected_NTC, atol=tolerance.atol, rtol=tolerance.rtol))
     verb = "matches" if passed else "differs"

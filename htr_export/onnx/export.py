@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
+    from htr_engines.checks import Check
     from htr_engines.lines import Line
-    from htr_export.checks import Check
     from htr_export.model import Model
 
 OPSETS = range(18, 24)

@@ -7,9 +7,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from htr_engines.checks import Check
 from htr_engines.errors import ExportError
 from htr_engines.files import atomic_path
-from htr_export.checks import Check
 from htr_export.precision.casting import LARGEST, set_float_types
 from htr_export.precision.int8 import insert_int8, quantisable
 from htr_export.precision.islands import HEADROOM, find_islands
@@ -43,13 +43,14 @@ class LoweringReport:
         if "fp16" in self.nodes:
             said += self._range_lines()
         said += [f"{module} is not quantised: on these lines it handles nothing but zeros" for module in self.dead]
-        return [Check(passed=True, what=what) for what in said]
+        checks = [Check(passed=True, detail=detail) for detail in said]
+        if "fp16" in self.nodes and not self.ranges_measured:
+            checks.append(Check(passed=None, detail="overflow: it needs real lines, so give --lines"))
+        return checks
 
     def _range_lines(self) -> list[str]:
         said = []
-        if not self.ranges_measured:
-            said.append("overflow was not looked at, since there were no --lines")
-        elif not self.out_of_range:
+        if self.ranges_measured and not self.out_of_range:
             said.append(f"on real lines no node comes within {HEADROOM:g} times of half precision's limit")
         said += [f"{module} stays in float32: |x| up to {peak:.3g}" for module, peak in self.out_of_range.items()]
         said += [f"{name} stays in float32: it holds values beyond {LARGEST:g}" for name in self.overflowing_weights]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from htr_engines.checks import Check
 from htr_engines.console import HtrCommand, stderr_console
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def trt_command(
             made = make_plan(prepared, lines, on_step)
             checks = made.checks
     for check in checks:
-        click.echo(str(check))
+        click.echo(check)
     if dry_run:
         print_dry_run(prepared)
     else:
@@ -132,7 +133,9 @@ def print_dry_run(prepared: Prepared) -> None:
     from htr_export.trt.trtexec import trtexec_command
 
     graph, options = prepared.graph, prepared.options
-    click.echo(f"-[✓] {prepared.runtime} {prepared.trt.__version__} parses the graph; nothing was built")
+    click.echo(
+        Check(passed=True, detail=f"{prepared.runtime} {prepared.trt.__version__} parses the graph; nothing was built")
+    )
     click.echo(f"model     {graph.path} ({graph.precision}, opset {graph.opset})")
     click.echo(f"precision {prepared.precision}" + (", converted on the way" if prepared.lowers else ""))
     click.echo(f"runs on   {prepared.gpus}")

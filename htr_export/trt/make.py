@@ -19,8 +19,8 @@ from htr_export.trt.shapes import narrow
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from htr_engines.checks import Check
     from htr_engines.lines import Line
-    from htr_export.checks import Check
     from htr_export.trt.graph import OnnxGraph
     from htr_export.trt.prepare import Prepared
 

@@ -115,7 +115,7 @@ def print_summary(validation: Validation, request: ValidationRequest) -> None:
     from rich.table import Table
 
     from htr_export.reporting import printable
-    from htr_export.validation.summary import check_line, fact_rows, rate_rows, verdict
+    from htr_export.validation.summary import fact_rows, rate_rows, verdict
 
     result = validation.result
     rates = Table(box=box.SIMPLE)
@@ -135,7 +135,7 @@ def print_summary(validation: Validation, request: ValidationRequest) -> None:
     for note in validation.document["notes"]:
         click.echo(f"Note: {note}")
     for check in result.checks:
-        click.echo(check_line(check))
+        click.echo(check)
     click.echo(verdict(result))
     click.echo(_next_step(result.passed, request))
 

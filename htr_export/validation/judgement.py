@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from htr_engines.checks import Check, failures
 from htr_engines.metrics import ErrorCounts, count_errors
 from htr_export.validation.result import (
-    Check,
     Findings,
     LineRecord,
     Mode,
@@ -44,7 +44,7 @@ def judge(findings: Findings, options: ValidationOptions) -> ValidationResult:
     checks = _checks(findings.tensors, findings.batching, cer_increase, mode, options.max_cer_increase)
     return ValidationResult(
         mode=mode,
-        passed=all(check.passed for check in checks),
+        passed=not failures(checks),
         checks=checks,
         lines=len(records),
         lines_with_transcript=with_transcript,
@@ -102,7 +102,7 @@ def _checks(
         _batch_check("equal rows", f"one line all over {size}", batching.equal_rows, batching.tolerance),
         _batch_check("order", f"{size} in reverse", batching.order, batching.tolerance),
         _batch_check("batch size", f"{size} against single lines", batching.single, batching.tolerance),
-        Check("accuracy", increase.high <= bound, f"{what} {interval}"),
+        Check(increase.high <= bound, f"{what} {interval}", "accuracy"),
     )
 
 
@@ -110,11 +110,11 @@ def _finite_check(tensors: TensorDifference) -> Check:
     was, now = tensors.reference_not_finite, tensors.candidate_not_finite
     if was or now:
         detail = f"of {tensors.values} logits {was} of the reference and {now} of the candidate are not finite"
-        return Check("finite", passed=False, detail=detail)
-    return Check("finite", passed=True, detail=f"all {tensors.values} logits are finite")
+        return Check(passed=False, detail=detail, name="finite")
+    return Check(passed=True, detail=f"all {tensors.values} logits are finite", name="finite")
 
 
 def _batch_check(name: str, what: str, distance: float | None, tolerance: float) -> Check:
     if distance is None:
-        return Check(name, passed=False, detail=f"{what}: the logits are not finite")
-    return Check(name, distance <= tolerance, f"{what}: max diff {distance:.1e} (atol {tolerance:.0e})")
+        return Check(passed=False, detail=f"{what}: the logits are not finite", name=name)
+    return Check(distance <= tolerance, f"{what}: max diff {distance:.1e} (atol {tolerance:.0e})", name)

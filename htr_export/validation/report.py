@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from htr_engines.checks import mark
 from htr_engines.errors import DataError
 from htr_engines.files import atomic_path, sha256_of, write_text
 from htr_engines.host import describe_environment
 from htr_engines.preprocess import load_pages
 from htr_export.reporting import compare_texts, data_uri, encode_png, html_environment, printable
-from htr_export.validation.summary import TICKS, fact_rows, notes, rate_rows, verdict
+from htr_export.validation.summary import fact_rows, notes, rate_rows, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,7 +133,7 @@ def write_report(
         "result": result,
         "rate_rows": rate_rows(result),
         "fact_rows": fact_rows(result),
-        "ticks": TICKS,
+        "mark": mark,
         "changed": [_changed_line(record, images[record.name], alpha) for record in changed[:SHOWN]],
         "not_shown": len(changed) - len(changed[:SHOWN]),
     }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from htr_export.validation.statistics import RESAMPLES, SEED
 
 if TYPE_CHECKING:
+    from htr_engines.checks import Check
     from htr_engines.metrics import ErrorCounts
     from htr_export.validation.batching import BatchConsistency
     from htr_export.validation.statistics import Interval
@@ -60,15 +61,6 @@ class Rates:
 
     cer: float
     wer: float
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that the candidate had to hold."""
-
-    name: str
-    passed: bool
-    detail: str
 
 
 @dataclass(frozen=True)

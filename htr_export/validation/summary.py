@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from htr_engines.checks import failures
+
 if TYPE_CHECKING:
-    from htr_export.validation.result import Check, ValidationResult
+    from htr_export.validation.result import ValidationResult
     from htr_export.validation.statistics import Interval
 
 FEW_LINES = 100  # below this the bootstrap's interval is rough
 POOR_CER = 50.0  # per cent; a reference that reads so badly proves little
-TICKS = {True: "✓", False: "x"}
-
-
-def check_line(check: Check) -> str:
-    """Return a check as ``-[✓] what was found``."""
-    return f"-[{TICKS[check.passed]}] {check.name}: {check.detail}"
 
 
 def verdict(result: ValidationResult) -> str:
@@ -24,7 +20,7 @@ def verdict(result: ValidationResult) -> str:
     how = "" if result.mode == "transcripts" else " (agreement alone, no transcripts)"
     if result.passed:
         return f"PASSED on {lines}{how}"
-    failed = ", ".join(check.name for check in result.checks if not check.passed)
+    failed = ", ".join(check.name for check in failures(result.checks))
     return f"FAILED on {lines}{how}: {failed}"
 
 

@@ -41,7 +41,7 @@ def test_the_command_shows_and_judges(tmp_path, monkeypatch):
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     assert "-[✓] strip        1.50 s (limit 15 s)        200 MB (limit 1000 MB)" in result.stdout
-    assert "-[x] read         9.00 s" in result.stdout
+    assert "-[✗] read         9.00 s" in result.stdout
     document = json.loads((tmp_path / "chain.json").read_text(encoding="utf-8"))
     assert [step["passed"] for step in document["steps"]] == [True, False]
     strict = CliRunner().invoke(main, [*arguments, "--strict"])

@@ -47,7 +47,7 @@ def test_the_command_shows_and_judges(tmp_path, monkeypatch):
     arguments = ["plans", str(model), "--json", str(tmp_path / "plans.json")]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
-    assert "-[x] m.onnx: fp16 on tensorrt-rtx 1.7.1, build 40.0 s (11.0 s of CPU; limit 30 s)" in result.stdout
+    assert "-[✗] m.onnx: fp16 on tensorrt-rtx 1.7.1, build 40.0 s (11.0 s of CPU; limit 30 s)" in result.stdout
     document = json.loads((tmp_path / "plans.json").read_text(encoding="utf-8"))
     assert [plan["passed"] for plan in document["plans"]] == [False]
     strict = CliRunner().invoke(main, [*arguments, "--strict"])

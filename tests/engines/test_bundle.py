@@ -63,7 +63,7 @@ def test_self_test_sees_a_changed_model(copy):
     edit_manifest(copy, files=manifest["files"])
     result = read("--self-test", copy)
     assert result.exit_code == 3
-    assert "-[x] line-0.png: logits, max diff 1.0e+00" in result.output
+    assert "-[✗] line-0.png: logits, max diff 1.0e+00" in result.output
 
 
 def test_a_changed_file_is_refused_by_name(copy):

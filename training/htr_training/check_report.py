@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from htr_engines.checks import mark
 from htr_training.check import ERRORS, WARNINGS
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def show(report: CheckReport, console: Console) -> None:
             console.print(f"{len(counts):7d} {text}", markup=False, highlight=False)
     if report.findings:
         table = Table("", "lines", "what", "for example")
-        for sign, kinds in (("[red]x", ERRORS), ("[yellow]!", WARNINGS)):
+        for sign, kinds in ((f"[red]{mark(passed=False)}", ERRORS), ("[yellow]!", WARNINGS)):
             for kind, text in kinds.items():
                 found = [finding for finding in report.findings if finding.kind == kind]
                 if found:

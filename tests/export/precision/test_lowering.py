@@ -78,7 +78,7 @@ def test_what_comes_near_the_limit_stays_float_and_is_named_by_its_module(onnx_f
     target = tmp_path / "model.fp16.onnx"
     report = lower(onnx_file, target, FP16, ranges={**ranges, node.name: 60_000.0})
     assert report.out_of_range == {"blocks.1.ffn1.lin1": 60_000.0}
-    assert any("blocks.1.ffn1.lin1 stays in float32: |x| up to 6e+04" in check.what for check in report.checks())
+    assert any("blocks.1.ffn1.lin1 stays in float32: |x| up to 6e+04" in check.detail for check in report.checks())
     _, types = node_types(target)
     readers = [other.name for other in model.graph.node if node.output[0] in other.input]
     assert readers

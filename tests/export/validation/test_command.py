@@ -69,7 +69,7 @@ def test_a_copy_passes(files, tmp_path):
 def test_a_perturbed_candidate_exits_3(files, tmp_path):
     result = run(files, "perturbed", "--report", tmp_path / "report")
     assert result.exit_code == 3, result.output
-    assert "-[x] accuracy" in result.stdout
+    assert "-[✗] accuracy" in result.stdout
     assert "FAILED on 5 lines: accuracy" in result.stdout
     assert result.stdout.splitlines()[-1] == f"Next: look at {tmp_path / 'report' / 'report.html'}"
     assert load_report(tmp_path / "report")["passed"] is False
