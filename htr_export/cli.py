@@ -180,7 +180,6 @@ def ship(
     charset = chosen_charset(dataset, charset_file)
     with progress() as display:
         task = display.add_task("loading PyTorch", total=None)
-        from htr_engines.host import command_line
         from htr_export.ship import Progress, ShipRequest
         from htr_export.ship import ship as ship_all
 
@@ -201,7 +200,7 @@ def ship(
             on_lines=lambda lines: display.update(task, total=lines, completed=0),
             on_line=lambda lines: display.advance(task, lines),
         )
-        steps = ship_all(request, command_line(), listener)
+        steps = ship_all(request, listener)
     for step in steps:
         took = f"{step.seconds:.1f} s" if step.done else "unchanged"
         click.echo(f"{step.name:9}{took:>10}  {step.result}")

@@ -1,17 +1,24 @@
-"""What HTML reports are made of: escaped text, pictures inside the page, differences between texts."""
+"""What every report is made of: the JSON envelope, escaped text, pictures inside the page, text differences."""
 
 from __future__ import annotations
 
 import base64
 import html
 import io
+import json
+import math
 import re
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
 from htr_engines.errors import MissingExtraError
+from htr_engines.files import write_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     import numpy as np
     from jinja2 import Environment
     from numpy.typing import NDArray
@@ -34,6 +41,57 @@ class Piece:
 def printable(text: str) -> str:
     r"""Return a text with what must not reach a terminal or a page written as ``\u001b``."""
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def document(
+    kind: str,
+    content: Mapping[str, Any],
+    *,
+    units: Mapping[str, str] | None = None,
+    environment: Mapping[str, Any] | None = None,
+    schema_version: int = 1,
+) -> dict[str, Any]:
+    """Return a report as a JSON document: what it is, when, how and where it was made, and its content.
+
+    Args:
+        kind: the command and its product, such as ``htr-export validation``.
+        content: the fields of this kind of report.
+        units: of the figures, by field.
+        environment: by :func:`htr_engines.host.describe_environment`, where it was described before the work; by
+            default it is described now.
+        schema_version: of this kind of report.
+    """
+    from htr_engines.host import command_line, describe_environment
+
+    return {
+        "schema_version": schema_version,
+        "kind": kind,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": command_line(),
+        "environment": describe_environment() if environment is None else dict(environment),
+        "units": dict(units or {}),
+        **content,
+    }
+
+
+def to_json(report: Mapping[str, Any]) -> str:
+    """Return a document as JSON in valid UTF-8, whatever file names it holds; what is not finite becomes null."""
+    text = json.dumps(_without_nan(report), ensure_ascii=False, indent=1, allow_nan=False)
+    # Half a surrogate pair, from a file name that is not UTF-8, becomes the escape by which JSON writes it.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
+
+
+def write_document(path: Path, report: Mapping[str, Any]) -> None:
+    """Write a document as JSON, atomically."""
+    write_text(path, to_json(report))
+
+
+def _without_nan(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def compare_texts(expected: str, shown: str) -> list[Piece]:

@@ -75,12 +75,11 @@ class Progress:
     on_line: Callable[[int], None] = lambda _: None  # how many it has read since the last call
 
 
-def ship(request: ShipRequest, command: str, progress: Progress | None = None) -> list[Step]:
+def ship(request: ShipRequest, progress: Progress | None = None) -> list[Step]:
     """Turn a checkpoint into a validated bundle.
 
     Args:
         request: what to ship.
-        command: as the validation report is to give it.
         progress: told how far the work is.
 
     Returns:
@@ -100,7 +99,7 @@ def ship(request: ShipRequest, command: str, progress: Progress | None = None) -
     return [
         _strip(request, memory, progress),
         _onnx(request, memory, progress),
-        _validate(request, memory, progress, command),
+        _validate(request, memory, progress),
         _bundle(request, memory, progress),
     ]
 
@@ -173,7 +172,7 @@ def _content(lines: Sequence[Line]) -> list[tuple[str, str | None, str | None]]:
     return [(line.name, sha256_of(line.image) if line.image.is_file() else None, line.text) for line in lines]
 
 
-def _validate(request: ShipRequest, memory: _Memory, progress: Progress, command: str) -> Step:
+def _validate(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
     progress.on_step("validate")
     candidate, report = request.model, request.work / "report"
     validation = ValidationRequest(
@@ -191,7 +190,7 @@ def _validate(request: ShipRequest, memory: _Memory, progress: Progress, command
         "validate",
         [sha256_of(validation.reference), sha256_of(candidate), lines, request.max_cer_increase],
         report / "report.json",
-        lambda: validate_files(validation, command, progress.on_lines, progress.on_line),
+        lambda: validate_files(validation, progress.on_lines, progress.on_line),
     )
     document = load_report(report)
     if not document["passed"]:

@@ -23,7 +23,7 @@ import click
 from htr_engines.console import HtrCommand
 from htr_engines.errors import DataError
 from htr_engines.files import write_text
-from htr_engines.host import command_line, describe_environment
+from htr_export.reporting import document, write_document
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -100,19 +100,14 @@ def _figures_so_far(results: Path) -> dict[str, dict[str, Any]]:
     """Return the runs of an earlier study by name, so that one that is cut off early loses none of them."""
     if not results.is_file():
         return {}
-    document = json.loads(results.read_text(encoding="utf-8"))
-    return {run["name"]: run for run in document["runs"]}
+    earlier = json.loads(results.read_text(encoding="utf-8"))
+    return {run["name"]: run for run in earlier["runs"]}
 
 
 def _write(results: Path, figures: dict[str, dict[str, Any]]) -> None:
-    document = {
-        "schema_version": SCHEMA_VERSION,
-        "command": command_line(),
-        "environment": describe_environment(),
-        "units": {"best_cer": "fraction", "best_wer": "fraction", "lines_per_s": "1/s", "data_wait": "fraction"},
-        "runs": [figures[run.name] for run in RUNS if run.name in figures],
-    }
-    write_text(results, json.dumps(document, ensure_ascii=False, indent=1) + "\n")
+    units = {"best_cer": "fraction", "best_wer": "fraction", "lines_per_s": "1/s", "data_wait": "fraction"}
+    runs = [figures[run.name] for run in RUNS if run.name in figures]
+    write_document(results, document("htr-train study", {"runs": runs}, units=units, schema_version=SCHEMA_VERSION))
 
 
 def _train(run: Run, folder: Path, settings: list[str], seconds: float, probe: int) -> bool:

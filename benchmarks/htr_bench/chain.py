@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -175,8 +173,8 @@ def chain(
 
     The promises hold for the published size (base) on two cores.
     """
-    from htr_engines.files import write_text
-    from htr_engines.host import command_line, describe_environment
+    from htr_engines.host import describe_environment
+    from htr_export.reporting import document, write_document
 
     environment = describe_environment()
     with tempfile.TemporaryDirectory() as scratch, stderr_console().status("running the chain"):
@@ -187,16 +185,12 @@ def chain(
     for step in steps:
         click.echo(_row(step))
     if json_file:
-        document = {
-            "schema_version": SCHEMA_VERSION,
-            "kind": "htr-bench chain",
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "command": command_line(),
-            "units": {"seconds": "s", "peak_bytes": "B"},
-            "environment": environment,
-            "steps": [{**asdict(step), "passed": step.passed} for step in steps],
-        }
-        write_text(json_file, json.dumps(document, indent=1) + "\n")
+        content = {"steps": [{**asdict(step), "passed": step.passed} for step in steps]}
+        units = {"seconds": "s", "peak_bytes": "B"}
+        report = document(
+            "htr-bench chain", content, units=units, environment=environment, schema_version=SCHEMA_VERSION
+        )
+        write_document(json_file, report)
         click.echo(f"Next: all figures are in {json_file}")
     missed = [step.name for step in steps if not step.passed]
     if strict and missed:

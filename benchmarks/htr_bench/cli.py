@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,8 +97,8 @@ def _measure(
 ) -> list[TargetResult]:
     from htr_bench.latency import measure
     from htr_bench.table import to_document
-    from htr_engines.files import write_text
-    from htr_engines.host import command_line, describe_environment
+    from htr_engines.host import describe_environment
+    from htr_export.reporting import write_document
 
     environment = describe_environment()
     with progress() as bar:
@@ -112,8 +111,7 @@ def _measure(
     after = describe_environment()
     environment["after"] = {name: after[name] for name in ("clock_mhz", "load_average", "gpus")}
     if json_file:
-        document = to_document(results, options, reports, environment, command_line())
-        write_text(json_file, json.dumps(document, indent=1) + "\n")
+        write_document(json_file, to_document(results, options, reports, environment))
     _print(results, options, reports, environment)
     if json_file:
         click.echo(f"Next: all figures, with every call's time, are in {json_file}")

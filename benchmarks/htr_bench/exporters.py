@@ -5,7 +5,6 @@ python -m htr_bench.exporters MODEL.safetensors --json benchmarks/results/export
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 import warnings
@@ -142,9 +141,9 @@ def exporters(
         shown = "-" if ratio is None else f"{ratio:.3f}"
         click.echo(f"{entry['engine']}, batch {entry['batch']}: {medians}; ours / best stock: {shown}")
     if json_file:
-        from htr_engines.files import write_text
+        from htr_export.reporting import write_document
 
-        write_text(json_file, json.dumps(document, indent=1) + "\n")
+        write_document(json_file, document)
         click.echo(f"Next: all figures are in {json_file}")
 
 
@@ -153,7 +152,7 @@ def run(model: Path, options: LatencyOptions) -> dict[str, Any]:
     from htr_bench.latency import measure
     from htr_bench.table import to_document
     from htr_bench.targets import Target
-    from htr_engines.host import command_line, describe_environment
+    from htr_engines.host import describe_environment
     from htr_export.model import load_any
 
     environment = describe_environment()
@@ -168,7 +167,7 @@ def run(model: Path, options: LatencyOptions) -> dict[str, Any]:
             options,
             lambda what, done: bar.update(task, description=what, completed=round(100 * done)),
         )
-    document = to_document(results, options, [], environment, command_line())
+    document = to_document(results, options, [], environment)
     for target, result in zip(document["targets"], results, strict=True):
         target["target"] = f"{result.target.engine}:{result.target.path.name}"
     return {**document, "kind": "htr-bench exporters", "exports": exports, "comparison": compare(results)}

@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,19 +87,10 @@ def gpu(
     Exit code 1 if nothing could be measured.
     """
     from htr_bench.gpu_part import Request
-    from htr_engines.files import write_text
-    from htr_engines.host import command_line, describe_environment
+    from htr_export.reporting import document, write_document
 
     end = time.monotonic() + 60 * budget
-    document: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "kind": "htr-bench gpu",
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": command_line(),
-        "units": UNITS,
-        "environment": describe_environment(),
-        "parts": [],
-    }
+    report = document("htr-bench gpu", {"parts": []}, units=UNITS, schema_version=SCHEMA_VERSION)
     with tempfile.TemporaryDirectory() as scratch:
         reference = str(Path(scratch) / "reference.npz")
         listed = str(list_file) if list_file else None
@@ -111,14 +101,14 @@ def gpu(
         for number, part in enumerate(parts):
             with stderr_console().status(f"{part.name} ({number + 1} of {len(parts)})"):
                 result = run_part(part, (end - time.monotonic()) / (len(parts) - number))
-            document["parts"].append(_with_shares(result, document["parts"]))
+            report["parts"].append(_with_shares(result, report["parts"]))
             if json_file:
-                write_text(json_file, json.dumps(document, indent=1) + "\n")
-            for row in _rows(document["parts"][-1]):
+                write_document(json_file, report)
+            for row in _rows(report["parts"][-1]):
                 click.echo(row)
     if json_file:
         click.echo(f"Next: all figures are in {json_file}")
-    if not any(part["timings"] for part in document["parts"]):
+    if not any(part["timings"] for part in report["parts"]):
         raise EngineError("nothing could be measured; the reasons stand above")
 
 

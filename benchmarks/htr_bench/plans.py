@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
@@ -94,8 +92,8 @@ def plans(models: tuple[Path, ...], runtime: str, clock: Clock, json_file: Path 
 
     A float32 graph becomes an FP16 plan. The promises hold for the published size (base) on two cores.
     """
-    from htr_engines.files import write_text
-    from htr_engines.host import command_line, describe_environment
+    from htr_engines.host import describe_environment
+    from htr_export.reporting import document, write_document
 
     environment = describe_environment()
     with tempfile.TemporaryDirectory() as scratch, stderr_console().status("building plans"):
@@ -103,17 +101,15 @@ def plans(models: tuple[Path, ...], runtime: str, clock: Clock, json_file: Path 
     for one in figures:
         click.echo(_row(one))
     if json_file:
-        document = {
-            "schema_version": SCHEMA_VERSION,
-            "kind": "htr-bench plans",
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "command": command_line(),
-            "units": {"seconds": "s", "bytes": "B"},
+        content = {
             "limits": {"build_seconds": SECONDS, "plan_bytes": BYTES},
-            "environment": environment,
             "plans": [{**asdict(one), "passed": one.passed} for one in figures],
         }
-        write_text(json_file, json.dumps(document, indent=1) + "\n")
+        units = {"seconds": "s", "bytes": "B"}
+        report = document(
+            "htr-bench plans", content, units=units, environment=environment, schema_version=SCHEMA_VERSION
+        )
+        write_document(json_file, report)
         click.echo(f"Next: all figures are in {json_file}")
     if strict and (missed := [one.onnx for one in figures if not one.passed]):
         raise UnstableError(f"over the limit: {', '.join(missed)}; run again on a quiet machine")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -111,11 +110,12 @@ def precision(
     json_file: Path | None,
 ) -> None:
     """Read lines with MODEL (a .safetensors) in every precision and compare the error rates with PyTorch's."""
-    from htr_engines.host import command_line, describe_environment
+    from htr_engines.host import describe_environment
     from htr_engines.lines import read_lines
     from htr_export.model import load_any
     from htr_export.onnx.export import CalibrationOptions
     from htr_export.precision.precision_map import DEFAULT_METHOD, read_plan
+    from htr_export.reporting import document, write_document
 
     lines = read_lines(lines_dir, list_file)
     options = CalibrationOptions(lines=calibration_lines)
@@ -130,20 +130,17 @@ def precision(
             rows.append(row)
             bar.advance(task, 1 / len(variants))
             click.echo(_line(row))
-    document = {
-        "schema_version": SCHEMA_VERSION,
-        "kind": "htr-bench precision",
-        "command": command_line(),
-        "units": {"cer": "%", "cer_increase": "percentage points"},
-        "environment": environment,
+    content = {
         "lines": len(lines),
         "calibration_lines": min(options.lines, len(read_lines(lines_dir, calibration_list))),
         "rows": rows,
     }
     if json_file:
-        from htr_engines.files import write_text
-
-        write_text(json_file, json.dumps(document, indent=1) + "\n")
+        units = {"cer": "per cent", "cer_increase": "percentage points"}
+        report = document(
+            "htr-bench precision", content, units=units, environment=environment, schema_version=SCHEMA_VERSION
+        )
+        write_document(json_file, report)
         click.echo(f"Next: all figures are in {json_file}")
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from htr_bench.rows import Row, make_rows
 from htr_bench.timing import name_of
-from htr_export.reporting import printable
+from htr_export.reporting import document, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,21 +122,15 @@ def to_document(
     options: LatencyOptions,
     reports: Sequence[dict[str, Any]],
     environment: dict[str, Any],
-    command: str,
 ) -> dict[str, Any]:
     """Return the JSON document: raw values, units, the environment and the command."""
     rows = [row for scope in options.scopes for row in make_rows(results, scope, reports)]
     places = {id(row.measurement): row for row in rows}
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "kind": "htr-bench latency",
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": command,
+    content = {
         "options": {**asdict(options), "lines_dir": options.lines_dir and str(options.lines_dir)},
-        "units": UNITS,
-        "environment": environment,
         "targets": [_target(result, places) for result in results],
     }
+    return document("htr-bench latency", content, units=UNITS, environment=environment, schema_version=SCHEMA_VERSION)
 
 
 def _target(result: TargetResult, places: dict[int, Row]) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from htr_engines.checks import mark
+from htr_export import reporting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,14 +25,8 @@ def to_json(diagnosis: Diagnosis, environment: Mapping[str, Any]) -> str:
         diagnosis: what was found.
         environment: the machine's plain facts, by :mod:`htr_engines.host`.
     """
-    document = {
-        "schema_version": SCHEMA_VERSION,
-        "kind": KIND,
-        **asdict(diagnosis),
-        "choice": diagnosis.choice,
-        "environment": environment,
-    }
-    return json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+    content = {**asdict(diagnosis), "choice": diagnosis.choice}
+    return reporting.to_json(reporting.document(KIND, content, environment=environment, schema_version=SCHEMA_VERSION))
 
 
 def to_lines(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:

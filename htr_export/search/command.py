@@ -105,10 +105,9 @@ def search_command(
     """
     if output.suffix != ".toml" or output.is_dir():
         raise click.UsageError(f"{output} should be a file that ends in .toml")
-    from htr_engines.host import command_line
+    from htr_export.reporting import to_json
     from htr_export.search.inputs import SearchRequest
     from htr_export.search.report import to_document, verdict, write_outputs
-    from htr_export.validation.report import to_json
 
     request = SearchRequest(
         model,
@@ -128,7 +127,7 @@ def search_command(
         seed,
     )
     result = _search(request)
-    document = to_document(result, command_line())
+    document = to_document(result)
     write_outputs(result, document)
     if as_json:
         click.echo(to_json(document), nl=False)

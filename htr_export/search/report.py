@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import asdict
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from htr_engines.files import sha256_of, write_text
-from htr_engines.host import describe_environment
 from htr_export.precision.precision_map import write_plan
-from htr_export.reporting import html_environment, printable
+from htr_export.reporting import document, html_environment, printable
 from htr_export.search.plot import HEIGHT, WIDTH, draw_plot
 from htr_export.search.search import describe_increase
 from htr_export.search.timing import PROXY_COSTS
@@ -22,16 +20,18 @@ if TYPE_CHECKING:
     from htr_export.search.search import SearchResult
 
 SCHEMA_VERSION = 1
+UNITS = {
+    "bytes": "B",
+    "cer": "per cent",
+    "cer_increase": "percentage points",
+    "ratio": "time / time in float32",
+}
 
 
-def to_document(result: SearchResult, command: str) -> dict[str, Any]:
+def to_document(result: SearchResult) -> dict[str, Any]:
     """Return a search as its JSON document."""
     request, lines = result.request, result.lines
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "kind": "htr-export search",
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": command,
+    content = {
         "passed": result.plan is not None,
         "verdict": verdict(result),
         "notes": notes(result),
@@ -56,20 +56,14 @@ def to_document(result: SearchResult, command: str) -> dict[str, Any]:
             "calibration_lines": len(lines.calibration),
             **{part.replace(" ", "_"): [line.name for line in chosen] for part, chosen in lines.parts.items()},
         },
-        "environment": describe_environment(),
         "float32_bytes": result.yardstick.float32_bytes,
-        "units": {
-            "bytes": "B",
-            "cer": "per cent",
-            "cer_increase": "percentage points",
-            "ratio": "time / time in float32",
-        },
         "groups": [asdict(group) for group in result.groups],
         "alone": [_trial(trial, result) for trial in result.singles],
         "together": [_trial(trial, result) for trial in result.joints],
         "held_back": [_trial(trial, result) for trial in result.confirmations],
         "plan": asdict(result.plan) if result.plan else None,
     }
+    return document("htr-export search", content, units=UNITS, schema_version=SCHEMA_VERSION)
 
 
 def _trial(trial: Trial, result: SearchResult) -> dict[str, Any]:
@@ -200,7 +194,7 @@ def _status(trial: Trial, result: SearchResult) -> str:
     return "holds" if result.yardstick.is_good(trial) else f"saves no {result.request.aim}"
 
 
-def write_outputs(result: SearchResult, document: dict[str, Any]) -> None:
+def write_outputs(result: SearchResult, report: dict[str, Any]) -> None:
     """Write the page and, where there is one, the plan."""
     request = result.request
     plot = draw_plot(
@@ -212,7 +206,7 @@ def write_outputs(result: SearchResult, document: dict[str, Any]) -> None:
         result.yardstick,
     )
     values = {
-        "document": document,
+        "document": report,
         "plot": plot,
         "size": (WIDTH, HEIGHT),
         "proxy": request.target == "tensorrt",
@@ -225,7 +219,7 @@ def write_outputs(result: SearchResult, document: dict[str, Any]) -> None:
     page = html_environment("htr_export.search").get_template("search.html.j2").render(values)
     write_text(request.page, page)
     if result.plan is not None:
-        write_plan(result.plan, request.output, _comment(result, document))
+        write_plan(result.plan, request.output, _comment(result, report))
 
 
 def _axis_of(request: SearchRequest) -> str:
@@ -234,14 +228,14 @@ def _axis_of(request: SearchRequest) -> str:
     return "weighted multiply-adds, a stand-in for time" if request.target == "tensorrt" else "processor time"
 
 
-def _comment(result: SearchResult, document: dict[str, Any]) -> str:
-    model = document["inputs"]["model"]
+def _comment(result: SearchResult, report: dict[str, Any]) -> str:
+    model = report["inputs"]["model"]
     proof = result.confirmations[-1].outcome
     assert proof is not None
     paragraphs = [
-        f"Found by: {printable(document['command'])}",
-        f"for {model['file']}, SHA-256 {model['sha256']}, {document['created']}.",
+        f"Found by: {printable(report['command'])}",
+        f"for {model['file']}, SHA-256 {model['sha256']}, {report['created']}.",
         _proof(result, proof),
-        *map(printable, document["notes"]),
+        *map(printable, report["notes"]),
     ]
     return "\n".join(line for paragraph in paragraphs for line in textwrap.wrap(paragraph, 110))

@@ -68,7 +68,6 @@ def validate_command(
 
     The engine 'rounding' runs fp16 and bf16 graphs on the CPU with every value rounded, as a device rounds it.
     """
-    from htr_engines.host import command_line
     from htr_export.validation.parity import ValidationOptions
     from htr_export.validation.run import ValidationRequest
 
@@ -83,9 +82,9 @@ def validate_command(
         report=report,
         options=ValidationOptions(max_cer_increase=max_cer_increase, batch_size=batch_size),
     )
-    validation = run_with_progress(request, command_line())
+    validation = run_with_progress(request)
     if as_json:
-        from htr_export.validation.report import to_json
+        from htr_export.reporting import to_json
 
         click.echo(to_json(validation.document), nl=False)
     else:
@@ -94,7 +93,7 @@ def validate_command(
         ctx.exit(3)
 
 
-def run_with_progress(request: ValidationRequest, command: str) -> Validation:
+def run_with_progress(request: ValidationRequest) -> Validation:
     """Validate under a progress bar on stderr."""
     from htr_export.validation.run import validate_files
 
@@ -102,7 +101,6 @@ def run_with_progress(request: ValidationRequest, command: str) -> Validation:
         task = bar.add_task("Opening the engines", total=None)
         return validate_files(
             request,
-            command,
             on_start=lambda lines: bar.update(task, total=lines, description="Validating"),
             on_progress=lambda done: bar.advance(task, done),
         )

@@ -5,15 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from htr_engines.checks import mark
 from htr_engines.errors import DataError
 from htr_engines.files import atomic_path, sha256_of, write_text
-from htr_engines.host import describe_environment
 from htr_engines.preprocess import load_pages
-from htr_export.reporting import compare_texts, data_uri, encode_png, html_environment, printable
+from htr_export.reporting import (
+    compare_texts,
+    data_uri,
+    document,
+    encode_png,
+    html_environment,
+    printable,
+    write_document,
+)
 from htr_export.validation.summary import fact_rows, notes, rate_rows, verdict
 
 if TYPE_CHECKING:
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
     from htr_export.validation.result import LineRecord, ValidationResult
 
 SCHEMA_VERSION = 1
+UNITS = {"rates": "per cent", "increases": "percentage points", "seconds": "s", "bytes": "B"}
 SAMPLES = 3  # lines saved for the golden vectors of a bundle
 SHOWN = 300  # changed lines that the page shows, which keeps it under some 10 MB
 IMAGE_HEIGHT = 64  # pixels, on the page
@@ -79,35 +86,23 @@ def digest_lines(records: Sequence[LineRecord]) -> str:
     return digest.hexdigest()
 
 
-def to_document(result: ValidationResult, inputs: Inputs, command: str) -> dict[str, Any]:
+def to_document(result: ValidationResult, inputs: Inputs) -> dict[str, Any]:
     """Return a validation as the JSON document of the report."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "kind": "htr-export validation",
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": command,
+    content = {
         "passed": result.passed,
         "verdict": verdict(result),
         "notes": notes(result, inputs.lines_listed),
         "inputs": asdict(inputs),
-        "environment": describe_environment(),
-        "units": {"rates": "per cent", "increases": "percentage points", "seconds": "s", "bytes": "B"},
         "result": asdict(result),
         "samples": [],
     }
-
-
-def to_json(document: dict[str, Any]) -> str:
-    """Return a document as JSON that is valid UTF-8 whatever file names it holds."""
-    text = json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False)
-    # Half a surrogate pair, from a file name that is not UTF-8, becomes the escape by which JSON writes it.
-    return text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
+    return document("htr-export validation", content, units=UNITS, schema_version=SCHEMA_VERSION)
 
 
 def write_report(
     folder: Path,
     result: ValidationResult,
-    document: dict[str, Any],
+    report: dict[str, Any],
     lines: Sequence[Line],
     *,
     alpha: Alpha = "white",
@@ -119,17 +114,17 @@ def write_report(
     Args:
         folder: made if it is missing.
         result: of the validation.
-        document: what :func:`to_document` made of it.
+        report: what :func:`to_document` made of it.
         lines: those that were validated, to load their images again.
         alpha: how the images' transparency is treated.
     """
     prepare_folder(folder)
     images = {line.name: line.image for line in lines}
     samples = _write_samples(folder, result.records[:SAMPLES], images, alpha)
-    document = {**document, "samples": samples}
+    report = {**report, "samples": samples}
     changed = sorted((record for record in result.records if record.changed), key=_worsening, reverse=True)
     values = {
-        "document": document,
+        "document": report,
         "result": result,
         "rate_rows": rate_rows(result),
         "fact_rows": fact_rows(result),
@@ -140,7 +135,7 @@ def write_report(
     templates = html_environment("htr_export.validation")
     write_text(folder / "report.html", templates.get_template("report.html.j2").render(values))
     write_text(folder / "report.md", templates.get_template("report.md.j2").render(values))
-    write_text(folder / "report.json", to_json(document))
+    write_document(folder / "report.json", report)
 
 
 def prepare_folder(folder: Path) -> None:
@@ -160,12 +155,12 @@ def load_report(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(f"{folder} holds no report.json; make it with: htr-export validate --report {folder}")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         raise DataError(f"{path} is damaged; run htr-export validate again") from None
-    if not isinstance(document, dict) or document.get("schema_version") != SCHEMA_VERSION:
+    if not isinstance(report, dict) or report.get("schema_version") != SCHEMA_VERSION:
         raise DataError(f"{path} is no validation report of schema version {SCHEMA_VERSION}; validate again")
-    return document
+    return report
 
 
 def _write_samples(

@@ -57,7 +57,6 @@ class Validation:
 
 def validate_files(
     request: ValidationRequest,
-    command: str,
     on_start: Callable[[int], None] = lambda _: None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Validation:
@@ -65,7 +64,6 @@ def validate_files(
 
     Args:
         request: what to do.
-        command: as the report is to give it.
         on_start: called with the number of lines.
         on_progress: called with the number of lines done since the last call.
 
@@ -101,7 +99,7 @@ def validate_files(
             lines_listed=len(listed),
             lines_sha256=digest_lines(result.records),
         )
-    document = to_document(result, inputs, command)
+    document = to_document(result, inputs)
     if request.report is not None:
         write_report(request.report, result, document, lines, alpha=preprocessing.alpha)
     return Validation(result, document)

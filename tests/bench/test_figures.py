@@ -194,7 +194,7 @@ def test_glossary_explains_every_column():
 
 def test_document_holds_raw_values_units_and_options(tmp_path):
     options = LatencyOptions(lines_dir=tmp_path)
-    document = json.loads(json.dumps(to_document(RESULTS, options, [REPORT], {"cpu": "x"}, "htr-bench ...")))
+    document = json.loads(json.dumps(to_document(RESULTS, options, [REPORT], {"cpu": "x"})))
     assert document["schema_version"] == 1
     assert set(document["options"]) == set(asdict(options))
     fast = document["targets"][3]

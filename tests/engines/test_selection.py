@@ -200,7 +200,7 @@ def test_a_plan_is_validated_and_bundled_like_any_other_file(gpu, tmp_path, fp32
     for name in ("a.png", "b.png", "c.png"):
         shutil.copyfile(image, tmp_path / "lines" / name)
     request = ValidationRequest(fp32, plans[0], tmp_path / "lines", report=tmp_path / "report")
-    document = validate_files(request, "htr-export validate").document
+    document = validate_files(request).document
     assert document["passed"] is True
     candidate = document["inputs"]["candidate"]
     assert (candidate["engine"], candidate["precision"]) == ("tensorrt", "fp16")

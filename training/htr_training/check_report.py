@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from htr_engines.checks import mark
+from htr_export import reporting
 from htr_training.check import ERRORS, WARNINGS
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ RARE = 5  # characters seen fewer times are named
 def to_json(report: CheckReport) -> str:
     """Return the whole report as JSON."""
     content = {
-        "schema_version": SCHEMA_VERSION,
         "passed": not report.errors,
         "lines": dict(report.lines),
         "errors": report.errors,
@@ -38,7 +37,7 @@ def to_json(report: CheckReport) -> str:
         "characters": dict(report.characters),
         "outside_charset": dict(report.outside),
     }
-    return json.dumps(content, ensure_ascii=False, indent=2)
+    return reporting.to_json(reporting.document("htr-train check", content, schema_version=SCHEMA_VERSION))
 
 
 def show(report: CheckReport, console: Console) -> None:

@@ -131,7 +131,7 @@ def check(data: Path, charset: str | None, width: int, as_json: bool) -> None:
 
     report = check_data(data, _charset(charset), width)
     if as_json:
-        click.echo(to_json(report))
+        click.echo(to_json(report), nl=False)
     else:
         from rich.console import Console
 

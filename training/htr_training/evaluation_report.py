@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from htr_engines.files import write_text
-from htr_export.reporting import compare_texts, data_uri, html_environment, printable
+from htr_export.reporting import compare_texts, data_uri, document, html_environment, printable, write_document
 from htr_training.breakdown import by_character, by_length, confusions
 
 if TYPE_CHECKING:
@@ -31,11 +31,10 @@ class Source:
     data: str  # the list's file name
 
 
-def to_json(evaluation: Evaluation, source: Source) -> dict[str, Any]:
+def to_document(evaluation: Evaluation, source: Source) -> dict[str, Any]:
     """Return everything that is known, rates as fractions."""
     lines = evaluation.lines
-    return {
-        "schema_version": SCHEMA_VERSION,
+    content = {
         "source": asdict(source),
         "lines": len(lines),
         "cer": evaluation.counts.cer,
@@ -47,6 +46,8 @@ def to_json(evaluation: Evaluation, source: Source) -> dict[str, Any]:
         "confusions": [asdict(item) for item in confusions(lines)],
         "readings": [{**asdict(line), "cer": line.counts.cer} for line in lines],
     }
+    units = {"cer": "fraction", "wer": "fraction", "rate": "fraction", "loss": "nats per line"}
+    return document("htr-train evaluation", content, units=units, schema_version=SCHEMA_VERSION)
 
 
 def to_table(evaluation: Evaluation) -> str:
@@ -72,10 +73,8 @@ def write_report(folder: Path, evaluation: Evaluation, source: Source, lines: Fi
         source: for the record.
         lines: where the pictures of the worst lines come from.
     """
-    import json
-
-    document = to_json(evaluation, source)
-    write_text(folder / "report.json", json.dumps(document, ensure_ascii=False, indent=1) + "\n")
+    report = to_document(evaluation, source)
+    write_document(folder / "report.json", report)
     write_text(folder / "lines.tsv", to_table(evaluation))
     numbers = {line.name: number for number, line in enumerate(lines.lines)}
     worst = [
@@ -88,5 +87,5 @@ def write_report(folder: Path, evaluation: Evaluation, source: Source, lines: Fi
         if line.counts.char_edits
     ]
     page = html_environment("htr_training").get_template("evaluation.html.j2")
-    html = page.render(document=document, worst=worst, shown=SHOWN)
+    html = page.render(document=report, worst=worst, shown=SHOWN)
     write_text(folder / "report.html", html)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from htr_engines.files import write_text
-from htr_engines.host import command_line, describe_environment
 from htr_engines.preprocess import Preprocessing
+from htr_export.reporting import document, write_document
 from htr_training import distributed
 from htr_training.data import FittedLines, TrainingBatches, choose_charset, load_batches, read_split
 from htr_training.state import new_state
@@ -71,12 +69,9 @@ def measure(recipe: Recipe, steps: int) -> Profile:
     return Profile(steps, recipe.optimizer.batch, seconds, shares)
 
 
-def to_json(result: Profile, recipe: Recipe) -> dict[str, Any]:
+def to_document(result: Profile, recipe: Recipe) -> dict[str, Any]:
     """Return the profile with all that it depends on."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "command": command_line(),
-        "environment": describe_environment(),
+    content = {
         "recipe": recipe.to_dict(),
         "steps": result.steps,
         "lines_per_step": result.lines,
@@ -84,11 +79,13 @@ def to_json(result: Profile, recipe: Recipe) -> dict[str, Any]:
         "lines_per_s": result.lines / result.seconds,
         "shares": result.shares,
     }
+    units = {"seconds_per_step": "s", "lines_per_s": "1/s", "shares": "fraction of a step's time"}
+    return document("htr-train profile", content, units=units, schema_version=SCHEMA_VERSION)
 
 
 def write_profile(path: Path, result: Profile, recipe: Recipe) -> None:
     """Write the profile as JSON."""
-    write_text(path, json.dumps(to_json(result, recipe), ensure_ascii=False, indent=1) + "\n")
+    write_document(path, to_document(result, recipe))
 
 
 def _wait_for(device: torch.device) -> None:

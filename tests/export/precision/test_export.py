@@ -97,7 +97,7 @@ def test_a_shipment_names_its_graph_by_the_precision(tmp_path):
         tmp_path / "x.pth", tmp_path / "x.htr", tmp_path, onnx=OnnxOptions(22, PrecisionPlan("fp32", {"head": "bf16"}))
     )
     with pytest.raises(ExportError, match="no engine runs bf16 on the CPU"):
-        ship(bf16, "htr-export ship")
+        ship(bf16)
 
 
 def test_the_benchmark_reads_with_every_engine_of_a_variant(onnx_file, safetensors, lines_dir):

@@ -38,7 +38,7 @@ def make_report(folder, lines, candidate=None, command="htr-export validate"):
     )
     side = Side("model.onnx", "0" * 64, 1, "fake", "1", "cpu", 1, "fp32")
     inputs = Inputs(side, side, None, None, len(lines), digest_lines(result.records))
-    write_report(folder, result, to_document(result, inputs, command), lines)
+    write_report(folder, result, {**to_document(result, inputs), "command": command}, lines)
     return result
 
 
