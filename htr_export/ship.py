@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from htr_engines.bundle import MANIFEST, SCHEMA_VERSION
 from htr_engines.errors import ExportError, ParityError
 from htr_engines.files import sha256_of, write_text
-from htr_engines.lines import read_lines
+from htr_engines.lines import fingerprint, read_lines
 from htr_export.bundle.writer import write_bundle
 from htr_export.model import load_model
 from htr_export.onnx.export import OnnxOptions, export_onnx, tool_version
@@ -21,11 +21,10 @@ from htr_export.validation.report import load_report
 from htr_export.validation.run import ValidationRequest, validate_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from htr_engines.charset import Charset
-    from htr_engines.lines import Line
     from htr_export.checkpoint import Weights
 
 
@@ -154,7 +153,7 @@ def _onnx(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
     lines = read_lines(request.lines_dir, request.list_file) if request.onnx.precision != "fp32" else []
     done, seconds = memory.run(
         "onnx",
-        [sha256_of(model), asdict(request.onnx), _content(lines)],
+        [sha256_of(model), asdict(request.onnx), fingerprint(line.identity for line in lines)],
         output,
         lambda: export_onnx(
             load_model(model),
@@ -165,11 +164,6 @@ def _onnx(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
         ),
     )
     return Step("onnx", done, seconds, f"{output.stat().st_size / 1e6:.1f} MB, {request.onnx.precision}")
-
-
-def _content(lines: Sequence[Line]) -> list[tuple[str, str | None, str | None]]:
-    """Return what a step that reads lines depends on."""
-    return [(line.name, sha256_of(line.image) if line.image.is_file() else None, line.text) for line in lines]
 
 
 def _validate(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
@@ -185,7 +179,7 @@ def _validate(request: ShipRequest, memory: _Memory, progress: Progress) -> Step
         report=report,
         options=ValidationOptions(max_cer_increase=request.max_cer_increase),
     )
-    lines = _content(read_lines(request.lines_dir, request.list_file)[: request.limit])
+    lines = fingerprint(line.identity for line in read_lines(request.lines_dir, request.list_file)[: request.limit])
     done, seconds = memory.run(
         "validate",
         [sha256_of(validation.reference), sha256_of(candidate), lines, request.max_cer_increase],

@@ -19,10 +19,9 @@ from htr_bench.targets import Target
 from htr_bench.timing import MAX_VARIATION, is_stable, summarise
 from htr_engines.backends.base import infer_lines
 from htr_engines.ctc import decode_greedy
-from htr_engines.errors import DataError, HtrError, ImageError
-from htr_engines.lines import read_lines
+from htr_engines.errors import HtrError
+from htr_engines.lines import load_batches, read_lines
 from htr_engines.metrics import count_errors
-from htr_engines.preprocess import Preprocessing, fit_line, load_pages
 from htr_export.model import load_model
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from htr_engines.backends.base import Engine
     from htr_engines.charset import Charset
     from htr_engines.lines import Line
+    from htr_engines.preprocess import Preprocessing
     from htr_export.model import Model
 
 CHECK_BATCH = 8  # lines in a run while the readings are compared
@@ -123,16 +123,8 @@ def _open(request: Request, model: Model) -> Iterator[Engine]:
 
 def _load(request: Request, spec: Preprocessing) -> tuple[list[Line], NDArray[np.float32]]:
     listed = read_lines(Path(request.lines_dir), Path(request.list_file) if request.list_file else None)
-    lines, images = [], []
-    for line in listed[: request.limit]:
-        try:
-            images.append(fit_line(load_pages(line.image, spec.alpha)[0], spec))
-            lines.append(line)
-        except ImageError:
-            continue
-    if not lines:
-        raise DataError(f"{request.lines_dir} holds no line that can be read; give the folder of the lines")
-    return lines, np.stack(images)
+    batch = next(load_batches(listed[: request.limit], spec, request.limit))
+    return list(batch.lines), batch.images
 
 
 def _accuracy(

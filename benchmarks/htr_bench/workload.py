@@ -9,10 +9,9 @@ import numpy as np
 
 from htr_engines.backends.base import infer_lines
 from htr_engines.ctc import decode_greedy
-from htr_engines.errors import DataError, ImageError
 from htr_engines.files import atomic_path
-from htr_engines.lines import read_lines
-from htr_engines.preprocess import fit_line, load_pages
+from htr_engines.lines import Line, load_batches, read_lines
+from htr_engines.preprocess import load_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +38,7 @@ class Workload:
     def read(self, engine: Engine, charset: Charset, size: int) -> list[str]:
         """Read ``size`` image files: decode, preprocess, infer, decode the logits."""
         paths = [self.paths[index % len(self.paths)] for index in range(size)]
-        images = [fit_line(load_pages(path, self.preprocessing.alpha)[0], self.preprocessing) for path in paths]
+        images = [load_line(path, self.preprocessing) for path in paths]
         return [reading.text for reading in decode_greedy(infer_lines(engine, np.stack(images)), charset)]
 
 
@@ -58,21 +57,11 @@ def prepare_workload(lines_dir: Path | None, scratch: Path, size: int, preproces
     if lines_dir is None:
         drawn = scratch / "line.png"
         draw_line(drawn)
-        found = [drawn]
+        lines = [Line(drawn.name, drawn, None)]
     else:
-        found = [line.image for line in read_lines(lines_dir)]
-    paths: list[Path] = []
-    images: list[NDArray[np.float32]] = []
-    for path in found:
-        if len(paths) == size:
-            break
-        image = _load(path, preprocessing)
-        if image is not None:
-            paths.append(path)
-            images.append(image)
-    if not paths:
-        raise DataError(f"{lines_dir} holds no line image that can be read; give the folder of the lines")
-    return Workload(tuple(paths), np.stack(images), preprocessing)
+        lines = read_lines(lines_dir)
+    batch = next(load_batches(lines, preprocessing, size))
+    return Workload(tuple(line.image for line in batch.lines), batch.images, preprocessing)
 
 
 def draw_line(path: Path) -> None:
@@ -85,10 +74,3 @@ def draw_line(path: Path) -> None:
     ImageDraw.Draw(image).text((16, 30), text, fill=40, font=ImageFont.load_default(48))
     with atomic_path(path) as temporary:
         image.save(temporary, "PNG")
-
-
-def _load(path: Path, preprocessing: Preprocessing) -> NDArray[np.float32] | None:
-    try:
-        return fit_line(load_pages(path, preprocessing.alpha)[0], preprocessing)
-    except ImageError:
-        return None

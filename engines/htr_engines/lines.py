@@ -1,4 +1,4 @@
-"""Folders and lists of line images with their transcripts.
+"""Folders and lists of line images with their transcripts, and their images in batches as a network takes them.
 
 Three layouts: the published one (a list of image names; the transcript is the ``.txt`` of the same stem), CSV or TSV
 (``file<TAB>text``), and ``metadata.jsonl`` as Hugging Face writes it (``file_name`` and ``text``).
@@ -7,16 +7,24 @@ Three layouts: the published one (a list of image names; the transcript is the `
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from htr_engines.errors import DataError
-from htr_engines.preprocess import SUFFIXES
+import numpy as np
+
+from htr_engines.errors import DataError, ImageError
+from htr_engines.files import sha256_of
+from htr_engines.preprocess import SUFFIXES, load_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from htr_engines.preprocess import Preprocessing
 
 ENCODINGS = ("utf-8-sig", "cp1258", "cp1252", "latin-1")
 
@@ -28,6 +36,75 @@ class Line:
     name: str  # as the list gives it
     image: Path
     text: str | None  # None where there is no transcript
+
+    @property
+    def identity(self) -> tuple[str, str | None, str | None]:
+        """Name, SHA-256 of the image file (None where there is none) and transcript."""
+        return self.name, sha256_of(self.image) if self.image.is_file() else None, self.text
+
+
+@dataclass(frozen=True)
+class LineBatch:
+    """Lines whose images could be read."""
+
+    lines: tuple[Line, ...]
+    images: NDArray[np.float32]  # [N,1,H,W] in [0,1], white = 1
+
+    def filled(self, size: int) -> NDArray[np.float32]:
+        """Return the images as [size,1,H,W] for a graph of fixed batch size: the last line is repeated."""
+        return np.concatenate([self.images, np.repeat(self.images[-1:], size - len(self.lines), axis=0)])
+
+
+def load_batches(
+    lines: Iterable[Line],
+    spec: Preprocessing,
+    size: int = 1,
+    on_skip: Callable[[Line, str], None] = lambda _line, _reason: None,
+) -> Iterator[LineBatch]:
+    """Load lines and fit them into a network's input.
+
+    Args:
+        lines: in the order in which they are loaded.
+        spec: the network's line height and width.
+        size: lines per batch; the last batch may have fewer.
+        on_skip: called with each line whose image cannot be read, and the reason.
+
+    Yields:
+        The lines that can be read.
+
+    Raises:
+        DataError: if none can be read.
+    """
+    loaded: list[Line] = []
+    images: list[NDArray[np.float32]] = []
+    reasons: list[str] = []
+    found = False
+    for line in lines:
+        try:
+            images.append(load_line(line.image, spec))
+        except ImageError as error:
+            reasons.append(str(error))
+            on_skip(line, reasons[-1])
+            continue
+        found = True
+        loaded.append(line)
+        if len(loaded) == size:
+            yield LineBatch(tuple(loaded), np.stack(images))
+            loaded, images = [], []
+    if loaded:
+        yield LineBatch(tuple(loaded), np.stack(images))
+    if not found:
+        if not reasons:
+            raise DataError("there is no line to read; give a folder with line images")
+        raise DataError(f"none of the {len(reasons)} line images can be read, the first because {reasons[0]}")
+
+
+def fingerprint(identities: Iterable[tuple[str, str | None, str | None]]) -> str:
+    """Return one SHA-256 over lines: of each :attr:`Line.identity` as JSON, one a line."""
+    digest = hashlib.sha256()
+    for identity in identities:
+        digest.update(json.dumps(identity).encode("ascii") + b"\n")
+    return digest.hexdigest()
 
 
 def read_lines(lines_dir: Path, list_file: Path | None = None) -> list[Line]:

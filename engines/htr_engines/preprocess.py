@@ -121,6 +121,22 @@ def _deep_to_grey(values_HW: NDArray[Any]) -> NDArray[np.uint8]:
     return np.clip(np.rint(values_HW * (255.0 / depth)), 0, 255).astype(np.uint8)
 
 
+def load_line(source: Path | bytes, spec: Preprocessing) -> NDArray[np.float32]:
+    """Decode an image, of several pages the first, and fit it into the network's input.
+
+    Args:
+        source: a file, or its content.
+        spec: the network's line height and width.
+
+    Returns:
+        float32 [1, height, width], as :func:`fit_line` returns it.
+
+    Raises:
+        ImageError: if it cannot be read.
+    """
+    return fit_line(load_pages(source, spec.alpha)[0], spec)
+
+
 def fit_line(grey_HW: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.float32]:
     """Fit a grey line into the network's input.
 

@@ -10,7 +10,7 @@ from htr_engines.backends.base import infer_lines
 from htr_engines.checks import Check
 from htr_engines.ctc import decode_greedy
 from htr_engines.errors import BundleError
-from htr_engines.preprocess import fit_line, load_pages
+from htr_engines.preprocess import load_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +55,7 @@ def self_test(bundle: Bundle, model: BundledModel, engine: Engine) -> Iterator[C
     tolerance = tolerance_of(model.precision, engine.info.device)
     for line in bundle.golden:
         name, expected = line.image.name, line.expected(model)
-        image_1HW = fit_line(load_pages(line.image, bundle.preprocessing.alpha)[0], bundle.preprocessing)
+        image_1HW = load_line(line.image, bundle.preprocessing)
         same = np.array_equal(image_1HW, _load(line.tensor))
         yield Check(same, f"{name}: preprocessing {'matches to the last bit' if same else 'differs'}")
         logits_1TC = infer_lines(engine, image_1HW[None])

@@ -13,10 +13,10 @@ import torch
 
 from htr_engines.errors import ExportError, one_line
 from htr_engines.files import atomic_path
+from htr_engines.lines import load_batches
 from htr_export.network.config import IMAGE_WIDTHS
 from htr_export.onnx.checks import OnnxTolerance, check_lowered, check_onnx
 from htr_export.precision.calibration import calibrate
-from htr_export.precision.images import fitted_batches
 from htr_export.precision.lowering import check_opset, lower
 from htr_export.precision.precision_map import DEFAULT_METHOD, Method, PrecisionPlan, PrecisionPlanError
 from htr_export.precision.ranges import measure_ranges
@@ -143,7 +143,8 @@ def _lower(
     on_step("lowering the precision")
     report = lower(path, path, plan, ranges=ranges, calibration=calibration)
     on_step("checking it against PyTorch")
-    sample_N1HW = next(fitted_batches(lines, spec, options.batch or 2)) if lines else None
+    size = options.batch or 2
+    sample_N1HW = next(load_batches(lines, spec, size)).filled(size) if lines else None
     return [*report.checks(), *check_lowered(path, model, plan, options.batch, options.width, sample_N1HW)]
 
 

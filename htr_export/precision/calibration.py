@@ -12,7 +12,7 @@ import numpy as np
 
 from htr_engines.backends.base import physical_cores
 from htr_engines.errors import ExportError
-from htr_export.precision.images import fitted_batches
+from htr_engines.lines import load_batches
 from htr_export.precision.int8 import tensors_to_calibrate
 from htr_export.precision.precision_map import DEFAULT_METHOD
 
@@ -65,7 +65,8 @@ def gather_histograms(model: Path, lines: Iterable[Line], spec: Preprocessing, b
     """
     session, names = _session(model)
     histograms = {name: Histogram() for name in ("image", *names)}
-    for image_N1HW in fitted_batches(lines, spec, batch):
+    for loaded in load_batches(lines, spec, batch):
+        image_N1HW = loaded.filled(batch)
         histograms["image"].add(image_N1HW)
         for name, value in zip(names, session.run(names, {"image": image_N1HW}), strict=True):
             histograms[name].add(value)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from htr_export.precision.images import fitted_batches
+from htr_engines.lines import load_batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,7 +49,8 @@ def measure_ranges(
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     largest = dict.fromkeys(outputs.values(), 0.0)
-    for image_N1HW in fitted_batches(lines, spec, batch):
+    for loaded in load_batches(lines, spec, batch):
+        image_N1HW = loaded.filled(batch)
         values = session.run(list(outputs), {"image": image_N1HW})
         for node, value in zip(outputs.values(), values, strict=True):
             peak = float(np.abs(value).max(initial=0.0))

@@ -12,7 +12,7 @@ import numpy as np
 from htr_engines.errors import DataError, ExportError
 from htr_engines.files import sha256_of
 from htr_engines.host import describe_environment
-from htr_engines.lines import read_lines
+from htr_engines.lines import fingerprint, read_lines
 from htr_engines.preprocess import Preprocessing
 from htr_export.precision.precision_map import PrecisionPlan
 
@@ -153,7 +153,7 @@ def calibration_key(request: SearchRequest, lines: SearchLines) -> str:
     """Return the SHA-256 of all that ranges and a calibration depend on."""
     facts = {
         "model": sha256_of(request.model),
-        "lines": [_fingerprint(line) for line in lines.calibration],
+        "lines": fingerprint(line.identity for line in lines.calibration),
         "method": request.calibration,
         "seed": request.seed,
     }
@@ -165,7 +165,7 @@ def search_key(request: SearchRequest, lines: SearchLines) -> str:
     installed = describe_environment()["libraries"]
     facts = {
         "calibration": calibration_key(request, lines),
-        "lines": {part: [_fingerprint(line) for line in chosen] for part, chosen in lines.parts.items()},
+        "lines": {part: fingerprint(line.identity for line in chosen) for part, chosen in lines.parts.items()},
         "target": request.target,
         "threads": request.threads,
         "libraries": {name: installed.get(name) for name in LIBRARIES},
@@ -194,7 +194,3 @@ def _read_graph(path: Path) -> Source:
 
 def _digest(facts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode("ascii")).hexdigest()
-
-
-def _fingerprint(line: Line) -> list[str | None]:
-    return [line.name, sha256_of(line.image) if line.image.is_file() else None, line.text]

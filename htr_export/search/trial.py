@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from htr_engines.backends.base import ClosesOnExit
-from htr_engines.errors import EngineError, ExportError, ImageError, ParityError
-from htr_engines.preprocess import fit_line, load_pages
+from htr_engines.errors import EngineError, ExportError, ParityError
+from htr_engines.lines import load_batches
 from htr_export.open_model import open_any
 from htr_export.precision.precision_map import PrecisionPlan
 from htr_export.search.groups import REST, Group
@@ -122,13 +122,7 @@ class Bench(ClosesOnExit):
         return compare_latency(self._reference, candidate, self._first_image(part), seconds)
 
     def _first_image(self, part: Part) -> NDArray[np.float32]:
-        spec = self._reader.preprocessing
-        for line in self._lines[part]:
-            try:
-                return fit_line(load_pages(line.image, spec.alpha)[0], spec)[None]
-            except ImageError:
-                continue
-        raise AssertionError("validation refuses lines of which none can be read")
+        return next(load_batches(self._lines[part], self._reader.preprocessing)).images
 
     def close(self) -> None:
         """Free the engine of the float32 graph."""

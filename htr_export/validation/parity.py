@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from htr_engines.backends.base import infer_lines
 from htr_engines.ctc import decode_greedy
-from htr_engines.errors import DataError, ImageError
 from htr_engines.files import sha256_of
+from htr_engines.lines import load_batches
 from htr_engines.metrics import count_errors
-from htr_engines.preprocess import fit_line, load_pages
 from htr_export.validation.batching import check_batching, tolerance_of
 from htr_export.validation.judgement import judge
 from htr_export.validation.result import (
@@ -27,8 +23,9 @@ from htr_export.validation.result import (
 from htr_export.validation.tensors import TensorTally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from htr_engines.backends.base import Engine
@@ -39,13 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["ValidationOptions", "ValidationResult", "validate"]
 
 CONSISTENCY_LINES = 8  # enough to fill a batch, few enough to cost nothing
-
-
-@dataclass(frozen=True)
-class _Batch:
-    lines: list[Line]
-    sha256: list[str]
-    images: NDArray[np.float32]  # [N,1,H,W] in [0,1]
 
 
 def validate(
@@ -79,20 +69,24 @@ def validate(
     records: list[LineRecord] = []
     skipped: list[SkippedLine] = []
     first_N1HW = None
-    for batch in _batches(lines, preprocessing, options.batch_size, skipped, on_progress):
+
+    def skip(line: Line, reason: str) -> None:
+        skipped.append(SkippedLine(line.name, reason))
+        on_progress(1)
+
+    for batch in load_batches(lines, preprocessing, options.batch_size, skip):
         reference_NTC = reference_clock.infer(batch.images)
         candidate_NTC = candidate_clock.infer(batch.images)
         max_N = tally.add(reference_NTC, candidate_NTC)
         texts = zip(decode_greedy(reference_NTC, charset), decode_greedy(candidate_NTC, charset), strict=True)
         records += [
-            _record(line, sha256, was.text, now.text, float(max_abs))
-            for line, sha256, (was, now), max_abs in zip(batch.lines, batch.sha256, texts, max_N, strict=True)
+            _record(line, before.text, after.text, float(max_abs))
+            for line, (before, after), max_abs in zip(batch.lines, texts, max_N, strict=True)
         ]
         if first_N1HW is None:
             first_N1HW = batch.images[:CONSISTENCY_LINES]
         on_progress(len(batch.lines))
-    if first_N1HW is None:
-        raise DataError(_nothing_readable(skipped))
+    assert first_N1HW is not None, "load_batches refuses lines of which none can be read"
     batching = check_batching(candidate, first_N1HW, tolerance_of(options.precision, candidate.info.device))
     seconds = Seconds(reference_clock.seconds, candidate_clock.seconds, time.perf_counter() - began)
     return judge(Findings(records, skipped, tally.result(), batching, seconds), options)
@@ -112,33 +106,11 @@ class _Clock:
         return logits_NTC
 
 
-def _batches(
-    lines: Sequence[Line],
-    preprocessing: Preprocessing,
-    size: int,
-    skipped: list[SkippedLine],
-    on_progress: Callable[[int], None],
-) -> Iterator[_Batch]:
-    """Load the lines that can be read, ``size`` at a time; the others are added to ``skipped``."""
-    loaded: list[Line] = []
-    images = []
-    for number, line in enumerate(lines, 1):
-        try:
-            images.append(fit_line(load_pages(line.image, preprocessing.alpha)[0], preprocessing))
-            loaded.append(line)
-        except ImageError as error:
-            skipped.append(SkippedLine(line.name, str(error)))
-            on_progress(1)
-        if loaded and (len(loaded) == size or number == len(lines)):
-            yield _Batch(loaded, [sha256_of(line.image) for line in loaded], np.stack(images))
-            loaded, images = [], []
-
-
-def _record(line: Line, sha256: str, reference: str, candidate: str, max_abs: float) -> LineRecord:
+def _record(line: Line, reference: str, candidate: str, max_abs: float) -> LineRecord:
     truth = line.text
     return LineRecord(
         name=line.name,
-        sha256=sha256,
+        sha256=sha256_of(line.image),
         truth=truth,
         reference=reference,
         candidate=candidate,
@@ -146,9 +118,3 @@ def _record(line: Line, sha256: str, reference: str, candidate: str, max_abs: fl
         reference_errors=None if truth is None else count_errors(reference, truth),
         candidate_errors=None if truth is None else count_errors(candidate, truth),
     )
-
-
-def _nothing_readable(skipped: list[SkippedLine]) -> str:
-    if not skipped:
-        return "there is no line to validate on; give a folder with line images"
-    return f"none of the {len(skipped)} line images can be read, the first because {skipped[0].reason}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -76,14 +75,6 @@ def describe_side(path: Path, info: EngineInfo, precision: str) -> Side:
         threads=info.threads,
         precision=precision,
     )
-
-
-def digest_lines(records: Sequence[LineRecord]) -> str:
-    """Return one SHA-256 over all lines: of ``[name, image's SHA-256, transcript]`` as JSON, one a line."""
-    digest = hashlib.sha256()
-    for record in records:
-        digest.update(json.dumps([record.name, record.sha256, record.truth]).encode("ascii") + b"\n")
-    return digest.hexdigest()
 
 
 def to_document(result: ValidationResult, inputs: Inputs) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from htr_engines.charset import Charset
 from htr_engines.errors import EngineError, ParityError
 from htr_engines.files import sha256_of
-from htr_engines.lines import read_lines
+from htr_engines.lines import fingerprint, read_lines
 from htr_engines.preprocess import Preprocessing
 from htr_export.open_model import open_any
 from htr_export.reporting import printable
@@ -17,7 +17,6 @@ from htr_export.validation.parity import ValidationOptions, ValidationResult, va
 from htr_export.validation.report import (
     Inputs,
     describe_side,
-    digest_lines,
     prepare_folder,
     to_document,
     write_report,
@@ -97,7 +96,7 @@ def validate_files(
             list_file=printable(request.list_file.name) if request.list_file else None,
             list_sha256=sha256_of(request.list_file) if request.list_file else None,
             lines_listed=len(listed),
-            lines_sha256=digest_lines(result.records),
+            lines_sha256=fingerprint((line.name, line.sha256, line.truth) for line in result.records),
         )
     document = to_document(result, inputs)
     if request.report is not None:

@@ -133,7 +133,7 @@ def test_lines_are_those_given_without_the_unreadable(tmp_path):
 
 def test_no_readable_line_is_an_error(tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
-    with pytest.raises(DataError, match="no line image that can be read"):
+    with pytest.raises(DataError, match="none of the 1 line images can be read"):
         prepare_workload(tmp_path, tmp_path, 1, Preprocessing())
 
 

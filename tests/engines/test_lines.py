@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from htr_engines.errors import DataError
 from htr_engines.files import atomic_folder, atomic_path, sha256_of
-from htr_engines.lines import collapse, read_lines
+from htr_engines.lines import Line, collapse, fingerprint, load_batches, read_lines
+from htr_engines.preprocess import Preprocessing
 
 
 @pytest.fixture
@@ -120,3 +123,33 @@ def test_a_failed_folder_leaves_the_old_one_alone(tmp_path):
         (temporary / "b").write_text("3")
     assert [path.name for path in target.iterdir()] == ["b"]
     assert [path.name for path in tmp_path.iterdir()] == ["x.htr"]
+
+
+def test_batches_leave_out_what_cannot_be_read_and_say_so(lines_dir, tmp_path):
+    lines = read_lines(lines_dir)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    mixed = [lines[0], Line("broken.png", broken, None), *lines[1:3]]
+    skipped = []
+    batches = list(
+        load_batches(mixed, Preprocessing(width=128), 2, lambda line, reason: skipped.append((line.name, reason)))
+    )
+    assert [batch.lines for batch in batches] == [tuple(lines[:2]), (lines[2],)]
+    assert [batch.images.shape for batch in batches] == [(2, 1, 64, 128), (1, 1, 64, 128)]
+    assert [name for name, _ in skipped] == ["broken.png"]
+    filled = batches[1].filled(3)
+    assert filled.shape == (3, 1, 64, 128)
+    assert (filled == batches[1].images).all()
+    with pytest.raises(DataError, match=r"none of the 1 line images can be read, the first because .*broken\.png"):
+        list(load_batches(mixed[1:2], Preprocessing()))
+    with pytest.raises(DataError, match="there is no line to read"):
+        list(load_batches([], Preprocessing()))
+
+
+def test_a_fingerprint_depends_on_names_images_and_transcripts(lines_dir, tmp_path):
+    lines = read_lines(lines_dir)
+    found = {fingerprint(line.identity for line in lines)}
+    found.add(fingerprint(line.identity for line in reversed(lines)))
+    for change in ({"name": "other"}, {"image": lines[1].image}, {"image": tmp_path / "missing.png"}, {"text": None}):
+        found.add(fingerprint(line.identity for line in [replace(lines[0], **change), *lines[1:]]))
+    assert len(found) == 6

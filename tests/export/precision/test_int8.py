@@ -15,10 +15,9 @@ from onnx.numpy_helper import to_array
 
 from htr_engines.backends.base import open_engine
 from htr_engines.errors import DataError, ExportError
-from htr_engines.lines import read_lines
+from htr_engines.lines import load_batches, read_lines
 from htr_engines.preprocess import Preprocessing
 from htr_export.precision.calibration import Histogram, calibrate
-from htr_export.precision.images import fitted_batches
 from htr_export.precision.lowering import lower
 from htr_export.precision.modules import module_of
 from htr_export.precision.precision_map import METHODS, PrecisionPlan, PrecisionPlanError
@@ -39,7 +38,7 @@ def lines(lines_dir):
 
 @pytest.fixture(scope="module")
 def sample_N1HW(lines):  # noqa: N802
-    return next(fitted_batches(lines, SPEC, 3))
+    return next(load_batches(lines, SPEC, 3)).images
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +162,7 @@ def test_what_cannot_be_lowered_is_refused(onnx_file, int8_file, limits, tmp_pat
 
 def test_calibration_without_a_readable_line(onnx_file, tmp_path):
     (tmp_path / "x.png").write_bytes(b"no")
-    with pytest.raises(DataError, match="none of the lines"):
+    with pytest.raises(DataError, match="none of the 1 line images"):
         calibrate(onnx_file, read_lines(tmp_path), SPEC)
 
 

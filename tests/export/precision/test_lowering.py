@@ -101,5 +101,5 @@ def test_weights_beyond_half_precision_are_kept_and_named(onnx_file, tmp_path):
 
 def test_no_readable_line_is_an_error(onnx_file, tmp_path):
     (tmp_path / "x.png").write_bytes(b"no")
-    with pytest.raises(DataError, match="none of the lines"):
+    with pytest.raises(DataError, match="none of the 1 line images"):
         measure_ranges(onnx_file, read_lines(tmp_path), SPEC)
