@@ -16,7 +16,8 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
-from htr_engines.backends.base import ClosesOnExit, open_engine
+from htr_engines.backends import open_engine
+from htr_engines.backends.base import Closeable
 from htr_engines.errors import EngineError, one_line
 
 if TYPE_CHECKING:
@@ -26,11 +27,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import ModelProto, NodeProto
 
-ROUNDING = "rounding"  # the name of the engine
 LOW = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
-class RoundingEngine(ClosesOnExit):
+class RoundingEngine(Closeable):
     """ONNX Runtime on the rounding form of a graph.
 
     Args:
@@ -51,7 +51,7 @@ class RoundingEngine(ClosesOnExit):
                     f"{model} is no ONNX graph that can be rounded ({one_line(error)}); export it again"
                 ) from None
             self._engine = open_engine(rounding, threads=threads)
-        self.info = replace(self._engine.info, engine=ROUNDING)
+        self.info = replace(self._engine.info, engine="rounding")
 
     def infer(self, image_N1HW: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run one batch: float32 [N,1,64,W] in [0,1] -> float32 logits [N,W/4,C]."""

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from htr_engines.backends.base import ClosesOnExit, EngineInfo, TensorInfo, physical_cores, resident_bytes
+from htr_engines.backends.base import Closeable, EngineInfo, TensorInfo
+from htr_engines.host import physical_cores, resident_bytes
 from htr_export.model import Model, load_any
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class TorchEngine(ClosesOnExit):
+class TorchEngine(Closeable):
     """The network in PyTorch, float32, on the CPU.
 
     Args:

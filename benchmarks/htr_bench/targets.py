@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from htr_engines.bundle import open_bundle
 from htr_engines.errors import BundleError, EngineError
-from htr_export.open_model import ENGINES_OF_SUFFIX, open_any
+from htr_export.open_model import all_backends, open_any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,11 +34,6 @@ class Target:
         if self.path.is_dir():
             open_bundle(self.path)  # says what is wrong with the bundle
         return open_any(self.path, self.engine, threads)
-
-
-def known_engines() -> list[str]:
-    """Return the names that may stand before the colon of a target."""
-    return sorted({engine for engines in ENGINES_OF_SUFFIX.values() for engine in engines})
 
 
 def parse_targets(texts: Sequence[str], engines: Sequence[str], reference: Path | None) -> list[Target]:
@@ -74,6 +69,6 @@ def _split(text: str) -> tuple[str | None, Path]:
     before, colon, after = text.partition(":")
     if not colon or Path(text).exists():
         return None, Path(text)
-    if before not in known_engines():
-        raise EngineError(f"no engine is called {before!r}; choose one of {', '.join(known_engines())}")
+    if before not in (known := sorted(all_backends())):
+        raise EngineError(f"no engine is called {before!r}; choose one of {', '.join(known)}")
     return before, Path(after)

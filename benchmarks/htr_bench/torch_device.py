@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from htr_engines.backends.base import ClosesOnExit, EngineInfo, TensorInfo
+from htr_engines.backends.base import Closeable, EngineInfo, TensorInfo
 from htr_engines.errors import EngineError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def check_device(device: str) -> None:
         raise EngineError("no GPU: PyTorch sees none; check its build and the driver, or give --device cpu")
 
 
-class TorchDevice(ClosesOnExit):
+class TorchDevice(Closeable):
     """The network as PyTorch runs it, weights and activations in one type.
 
     Args:

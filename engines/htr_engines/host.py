@@ -13,8 +13,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from htr_engines.backends.base import physical_cores
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -58,6 +56,22 @@ def describe_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "libraries": _libraries(),
     }
+
+
+def physical_cores() -> int:
+    """Return how many physical cores this process may use."""
+    logical = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    cores = set()
+    for cpu in logical:
+        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        cores.add(siblings.read_text(encoding="ascii") if siblings.exists() else str(cpu))
+    return max(1, len(cores))
+
+
+def resident_bytes() -> int:
+    """Return the memory that this process holds now, 0 where the system does not tell."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
 
 
 def hardware_of(environment: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from htr_engines.backends.base import ClosesOnExit, infer_lines
+from htr_engines.backends.base import Closeable, infer_lines
 from htr_engines.bundle import Bundle, open_bundle, open_verified
 from htr_engines.ctc import Reading, Span, decode_greedy
 from htr_engines.errors import ImageError
@@ -31,7 +31,7 @@ class LineResult:
     error: str | None
 
 
-class Recognizer(ClosesOnExit):
+class Recognizer(Closeable):
     """Reads lines with a model of a bundle.
 
     Args:

@@ -3,7 +3,7 @@
 Every pair of a model and an engine that can run it is put in order, and the first that opens is taken:
 
 1. models that a validation passed come before those that none did;
-2. then the faster comes first, by :data:`RANKING`;
+2. then the faster comes first, by the ranks that the backends state;
 3. among the pairs whose latency the bundle carries for this very machine, the measured figures decide.
 
 So the fastest proven engine is used, and what is not proven only where nothing proven runs.
@@ -11,10 +11,11 @@ So the fastest proven engine is used, and what is not proven only where nothing 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from htr_engines.backends.base import open_engine
+from htr_engines.backends import backends, open_engine
 from htr_engines.bundle import NOT_VALIDATED
 from htr_engines.errors import EngineError, HtrError, MissingExtraError
 from htr_engines.host import describe_environment, hardware_of
@@ -24,24 +25,6 @@ if TYPE_CHECKING:
 
     from htr_engines.backends.base import Engine
     from htr_engines.bundle import Bundle, BundledModel
-
-# The fastest first. Plans beat ONNX Runtime's kernels on the same GPU, and any GPU beats the CPU. TensorRT-RTX does not
-# promise arithmetic in INT8, nor has ONNX Runtime's CUDA provider kernels for it, while CPUs gain most by it; and
-# they have none for half precision, which is converted at every step. OpenVINO ran size base in 0.185 s a line where
-# ONNX Runtime took 0.210 (benchmarks/results/exporters.json).
-# ONNX Runtime's TensorRT providers build an engine at every start and are taken only when named.
-RANKING = (
-    ("tensorrt", ("int8", "mixed", "fp16", "bf16", "fp32")),
-    ("tensorrt-rtx", ("fp16", "mixed", "bf16", "int8", "fp32")),
-    ("onnxruntime-cuda", ("fp16", "mixed", "bf16", "fp32", "int8")),
-    ("openvino", ("int8", "mixed")),
-    ("onnxruntime", ("int8", "mixed")),
-    ("openvino", ("fp32",)),
-    ("onnxruntime", ("fp32",)),
-    ("openvino", ("fp16", "bf16")),
-    ("onnxruntime", ("fp16", "bf16")),
-)
-_RANKS = {pair: rank for rank, pair in enumerate((name, one) for name, many in RANKING for one in many)}
 
 
 @dataclass(frozen=True, eq=False)  # an offer is equal to itself alone, and so can be a key
@@ -94,13 +77,10 @@ def offers(bundle: Bundle, engine: str | None = None) -> list[Offer]:
         bundle: an open bundle.
         engine: only what this one can run; by default all but those that are slow to start.
     """
-    wanted = {engine} if engine else {name for name, _ in RANKING}
+    ranks = {name: backend.ranks for name, backend in backends().items()}
+    wanted = {engine} if engine else {name for name in ranks if ranks[name]}
     found = [Offer(model, name) for model in bundle.models for name in model.engines if name in wanted]
-    return _by_figures(sorted(found, key=_rank))
-
-
-def _rank(offer: Offer) -> int:
-    return _RANKS.get((offer.engine, offer.model.precision), len(_RANKS))
+    return _by_figures(sorted(found, key=lambda one: ranks.get(one.engine, {}).get(one.model.precision, math.inf)))
 
 
 def _by_figures(ranked: list[Offer]) -> list[Offer]:

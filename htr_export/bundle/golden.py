@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from htr_engines.backends.base import infer_lines, open_engine
+from htr_engines.backends import open_engine
+from htr_engines.backends.base import infer_lines
 from htr_engines.charset import Charset
 from htr_engines.ctc import decode_greedy
 from htr_engines.errors import BundleError, EngineError, HtrError

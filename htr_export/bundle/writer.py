@@ -6,7 +6,7 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from htr_engines.backends.base import ONNX_ENGINES, TensorInfo, open_engine
+from htr_engines.backends import engines_of, open_engine
 from htr_engines.backends.tensorrt.sidecar import content_misfit, gpus_of, read_sidecar, sidecar_path
 from htr_engines.bundle import FORMAT, MANIFEST, NOT_VALIDATED, SCHEMA_VERSION
 from htr_engines.errors import BundleError, DataError, ParityError
@@ -19,6 +19,8 @@ from htr_export.validation.report import load_report
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from htr_engines.backends.base import TensorInfo
 
 LATENCY_KIND = "htr-bench latency"
 
@@ -86,7 +88,7 @@ def _add_onnx(source: Path, _folder: Path) -> dict[str, Any]:
     with open_engine(source) as engine:
         info = engine.info
     return {
-        "engines": list(ONNX_ENGINES),
+        "engines": engines_of(".onnx"),
         "precision": info.metadata.get("precision", "fp32"),
         "input": _tensor(info.input),
         "output": _tensor(info.output),

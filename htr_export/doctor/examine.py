@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from htr_engines.backends.base import ENGINES
-from htr_engines.selection import RANKING
+from htr_engines.backends import backends
 from htr_export.doctor.finding import usable
 from htr_export.doctor.jetson import jetson_findings
 from htr_export.doctor.memory import EXPORT_BYTES, disk_findings, memory_finding
 from htr_export.doctor.nvidia import nvidia_findings
 from htr_export.doctor.packages import (
+    backend_findings,
     export_findings,
     onnxruntime_findings,
-    openvino_findings,
     provider_findings,
     torch_findings,
 )
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from htr_export.doctor.machine import Machine
     from htr_export.doctor.surroundings import Surroundings
 
-# As htr-read prefers them; the last ones it takes only when they are named.
-PREFERENCE = tuple(dict.fromkeys([*(engine for engine, _ in RANKING), *ENGINES]))
 # The libraries of ONNX Runtime's providers, by engine.
 PROVIDERS = {
     "onnxruntime-tensorrt": "tensorrt",
@@ -59,7 +57,7 @@ class Diagnosis:
 
     findings: tuple[Finding, ...]
     builds: tuple[Ability, ...]
-    engines: tuple[Ability, ...]  # by PREFERENCE
+    engines: tuple[Ability, ...]  # as htr-read prefers them; the last ones it uses only when they are named
 
     @property
     def choice(self) -> str | None:
@@ -78,15 +76,15 @@ def examine(machine: Machine) -> Diagnosis:
         "tensorrt": _shown(tensorrt, tensorrt_device) + access,
         "tensorrt-rtx": _shown(rtx, rtx_device) + access,
         **{engine: provider_findings(around, provider, engine) for engine, provider in PROVIDERS.items()},
-        "openvino": openvino_findings(machine),
         "onnxruntime": onnxruntime_findings(machine),
     }
+    others = {name: backend_findings(around, backend) for name, backend in backends().items() if name not in engines}
     packages = [
         *export,
         *torch_findings(around),
         *engines["onnxruntime"],
         *(finding for engine in PROVIDERS for finding in engines[engine]),
-        *engines["openvino"],
+        *(finding for findings in others.values() for finding in findings),
         *_shown(tensorrt, tensorrt_device),
         *_shown(rtx, rtx_device),
         *access,
@@ -98,8 +96,12 @@ def examine(machine: Machine) -> Diagnosis:
             _ability("tensorrt plan", [*export, *tensorrt, *tensorrt_device, *access]),
             _ability("tensorrt-rtx plan", [*export, *rtx]),
         ),
-        engines=tuple(_ability(name, engines[name]) for name in PREFERENCE),
+        engines=tuple(_ability(name, {**engines, **others}[name]) for name in _preference()),
     )
+
+
+def _preference() -> list[str]:
+    return sorted(known := backends(), key=lambda name: min(known[name].ranks.values(), default=math.inf))
 
 
 def _machine_findings(around: Surroundings) -> list[Finding]:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from htr_engines.backends.base import physical_cores
+from htr_engines.host import physical_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -9,6 +9,7 @@ from htr_export.doctor.finding import Finding
 from htr_export.doctor.versions import missing, out_of_range, short
 
 if TYPE_CHECKING:
+    from htr_engines.backends.base import Backend
     from htr_export.doctor.machine import Machine
     from htr_export.doctor.surroundings import Surroundings
 
@@ -124,9 +125,13 @@ def _libraries(machine: Machine, provider: str, topic: str, cuda: int | None) ->
     return []
 
 
-def openvino_findings(machine: Machine) -> list[Finding]:
-    """Judge OpenVINO."""
-    version = machine.version("openvino")
+def backend_findings(around: Surroundings, backend: Backend) -> list[Finding]:
+    """Judge a backend by what it states of itself: its package, the versions that its extra asks for, its device."""
+    machine, name = around.machine, backend.name
+    version = machine.version(*backend.distributions)
+    cure = f"pip install 'htr-export[{backend.extra}]'"
     if version is None:
-        return [Finding("openvino", "not there", "OpenVINO is not installed", "pip install 'htr-export[openvino]'")]
-    return out_of_range(machine, "openvino", "openvino") or [Finding("openvino", "ok", f"OpenVINO {short(version)}")]
+        return [Finding(name, "not there", f"{backend.package} is not installed", cure)]
+    if backend.device != "cpu" and not around.has_gpu:
+        return [Finding(name, "not there", f"{backend.package} {short(version)} has no NVIDIA GPU to run on")]
+    return out_of_range(machine, name, backend.extra) or [Finding(name, "ok", f"{backend.package} {short(version)}")]

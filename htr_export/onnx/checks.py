@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from htr_engines.backends.base import open_engine
+from htr_engines.backends import open_engine
 from htr_engines.checks import Check, failures
 from htr_engines.errors import ExportError, ParityError, one_line
 from htr_export.open_model import open_any

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from htr_engines.backends.base import physical_cores
 from htr_engines.errors import ExportError
+from htr_engines.host import physical_cores
 from htr_engines.lines import load_batches
 from htr_export.precision.int8 import tensors_to_calibrate
 from htr_export.precision.precision_map import DEFAULT_METHOD

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from htr_engines.backends.base import ClosesOnExit
+from htr_engines.backends.base import Closeable
 from htr_engines.errors import EngineError, ExportError, ParityError
 from htr_engines.lines import load_batches
 from htr_export.open_model import open_any
@@ -49,7 +49,7 @@ class Reader:
     batch_size: int = 8
 
 
-class Bench(ClosesOnExit):
+class Bench(Closeable):
     """Tries plans against the float32 graph.
 
     Args:
@@ -129,7 +129,7 @@ class Bench(ClosesOnExit):
         self._kept.close()
 
 
-class RememberingEngine(ClosesOnExit):
+class RememberingEngine(Closeable):
     """An engine that runs each batch once and gives the logits again whenever the batch comes back."""
 
     def __init__(self, engine: Engine) -> None:

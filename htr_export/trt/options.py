@@ -12,7 +12,7 @@ from htr_engines.errors import ExportError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from htr_engines.backends.tensorrt.sidecar import Runtime
+    from htr_engines.backends.tensorrt.library import Runtime
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 NEWEST_OPSET_OF_10_3 = 20

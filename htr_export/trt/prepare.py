@@ -16,7 +16,8 @@ from htr_export.trt.shapes import make_profiles
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from htr_engines.backends.tensorrt.sidecar import Profile, Runtime
+    from htr_engines.backends.tensorrt.library import Runtime
+    from htr_engines.backends.tensorrt.sidecar import Profile
     from htr_export.trt.graph import OnnxGraph
     from htr_export.trt.options import PlanOptions
 
@@ -128,7 +129,7 @@ def choose_runtime(options: PlanOptions) -> tuple[Runtime, Any]:
 
 def _compute_capability() -> str:
     """Return the compute capability of the GPU that TensorRT builds for."""
-    from htr_engines.backends.tensorrt.cuda_memory import open_cuda
+    from htr_engines.backends.tensorrt.cuda import open_cuda
 
     cuda = open_cuda("trt")
     capability = cuda.device.compute_capability

@@ -6,12 +6,11 @@ import json
 import shutil
 import sys
 
-import onnx
 import pytest
 from click.testing import CliRunner
-from helpers.bench_fakes import write_onnx
+from helpers.bench_fakes import make_onnx
 from helpers.cuda_fakes import Gpu
-from helpers.small import CONFIG, draw_line
+from helpers.small import draw_line
 from helpers.trt_fakes import install, profile, write_plan
 
 from htr_engines import Recognizer
@@ -25,25 +24,6 @@ from htr_engines.self_test import tolerance_of
 from htr_export.bundle.writer import write_bundle
 from htr_export.cli import main as htr_export
 from htr_export.validation.run import ValidationRequest, validate_files
-
-CONFIG_OF_8 = {**CONFIG.to_dict(), "num_classes": 8, "image_width": 64}
-
-
-def make_onnx(path, precision="fp32", **metadata):
-    """Write a small model with all the metadata that a bundle needs."""
-    write_onnx(path)
-    model = onnx.load(str(path))
-    facts = {entry.key: entry.value for entry in model.metadata_props} | {
-        "format": "htr-convtext",
-        "schema_version": "1",
-        "network": json.dumps(CONFIG_OF_8),
-        "num_classes": "8",
-        "precision": precision,
-        "source_sha256": "5" * 64,
-    }
-    onnx.helper.set_model_props(model, {**facts, **metadata})
-    onnx.save(model, str(path))
-    return path
 
 
 def make_report(folder, model, engine="onnxruntime", *, passed=True):

@@ -11,7 +11,8 @@ import pytest
 import torch
 from helpers.small import CHARSET, CONFIG
 
-from htr_engines.backends.base import infer_lines, open_engine
+from htr_engines.backends import open_engine
+from htr_engines.backends.base import infer_lines
 from htr_engines.errors import EngineError, ExportError, ParityError
 from htr_export.model import load_model
 from htr_export.onnx.checks import OnnxTolerance, check_onnx

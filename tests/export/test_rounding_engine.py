@@ -9,7 +9,7 @@ from onnx import TensorProto
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 from onnx.numpy_helper import from_array
 
-from htr_engines.backends.base import open_engine
+from htr_engines.backends import open_engine
 from htr_engines.errors import EngineError
 from htr_export.model import load_model
 from htr_export.onnx.export import OnnxOptions, write_graph

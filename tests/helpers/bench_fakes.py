@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from helpers.small import CONFIG
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 CHARACTERS = "abcdefg"
+CONFIG_OF_8 = {**CONFIG.to_dict(), "num_classes": 8, "image_width": 64}
 
 
 def write_onnx(path: Path, width: int = 64) -> Path:
@@ -32,5 +35,24 @@ def write_onnx(path: Path, width: int = 64) -> Path:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     preprocessing = json.dumps({"width": width, "height": 64, "alpha": "white"})
     helper.set_model_props(model, {"charset": CHARACTERS, "precision": "fp32", "preprocessing": preprocessing})
+    onnx.save(model, str(path))
+    return path
+
+
+def make_onnx(path, precision="fp32", **metadata):
+    """Write a small model with all the metadata that a bundle needs."""
+    import onnx
+
+    write_onnx(path)
+    model = onnx.load(str(path))
+    facts = {entry.key: entry.value for entry in model.metadata_props} | {
+        "format": "htr-convtext",
+        "schema_version": "1",
+        "network": json.dumps(CONFIG_OF_8),
+        "num_classes": "8",
+        "precision": precision,
+        "source_sha256": "5" * 64,
+    }
+    onnx.helper.set_model_props(model, {**facts, **metadata})
     onnx.save(model, str(path))
     return path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from htr_engines.backends.base import ClosesOnExit, EngineInfo, TensorInfo
+from htr_engines.backends.base import Closeable, EngineInfo, TensorInfo
 from htr_engines.charset import Charset
 from htr_engines.lines import Line
 from htr_engines.preprocess import Preprocessing
@@ -21,7 +21,7 @@ PREPROCESSING = Preprocessing(width=64)
 CLASSES = CHARSET.num_classes
 
 
-class FakeEngine(ClosesOnExit):
+class FakeEngine(Closeable):
     """Reads 16 frames a line: a frame's class is its column's brightness in steps of 1/8, white the blank.
 
     Args:

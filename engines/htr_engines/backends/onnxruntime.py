@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from htr_engines.backends.base import ClosesOnExit, EngineInfo, TensorInfo, resident_bytes
+from htr_engines.backends.base import Backend, Closeable, EngineInfo, TensorInfo
 from htr_engines.errors import EngineError, MissingExtraError, one_line
+from htr_engines.host import resident_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy as np
@@ -22,12 +25,26 @@ class _Provider:
     name: str
     device: str
     cure: str  # if the library is there but the provider does not start
+    ranks: Mapping[str, int] = field(default_factory=dict)
 
 
 _CUDA_CURE = "check the driver with nvidia-smi, and the CUDA and cuDNN libraries with 'htr-export doctor'"
+# On size base OpenVINO took 0.185 s a line where ONNX Runtime took 0.210 (benchmarks/results/exporters.json). CPUs gain
+# most by INT8, and have no kernels for half precision, which is converted at every step. The CUDA provider has no
+# kernels for INT8. The TensorRT providers build an engine at every start, so they are used only when named.
 _PROVIDERS = {
-    "onnxruntime": _Provider("CPUExecutionProvider", "cpu", "install onnxruntime again"),
-    "onnxruntime-cuda": _Provider("CUDAExecutionProvider", "cuda:0", _CUDA_CURE),
+    "onnxruntime": _Provider(
+        "CPUExecutionProvider",
+        "cpu",
+        "install onnxruntime again",
+        ranks={"int8": 50, "mixed": 51, "fp32": 70, "fp16": 90, "bf16": 91},
+    ),
+    "onnxruntime-cuda": _Provider(
+        "CUDAExecutionProvider",
+        "cuda:0",
+        _CUDA_CURE,
+        ranks={"fp16": 30, "mixed": 31, "bf16": 32, "fp32": 33, "int8": 34},
+    ),
     "onnxruntime-tensorrt": _Provider(
         "TensorrtExecutionProvider",
         "cuda:0",
@@ -41,21 +58,21 @@ _PROVIDERS = {
 }
 
 
-class OnnxRuntimeEngine(ClosesOnExit):
+class OnnxRuntimeEngine(Closeable):
     """A session of ONNX Runtime.
 
     Args:
         model: an ONNX file.
+        threads: CPU threads within one operator.
         engine: ``onnxruntime``, or that with a provider for NVIDIA GPUs: ``onnxruntime-cuda``,
             ``onnxruntime-tensorrt`` or ``onnxruntime-tensorrt-rtx``.
-        threads: CPU threads within one operator.
 
     Raises:
         MissingExtraError: if ONNX Runtime is not installed.
         EngineError: if the provider is not there, or the model is not run by it. Another one never takes its place.
     """
 
-    def __init__(self, model: Path, engine: str, threads: int) -> None:
+    def __init__(self, model: Path, threads: int, engine: str) -> None:
         provider = _PROVIDERS[engine]
         try:
             import onnxruntime
@@ -78,16 +95,18 @@ class OnnxRuntimeEngine(ClosesOnExit):
         used = self._session.get_providers()[0]
         if used != provider.name:
             raise EngineError(f"ONNX Runtime fell back from {provider.name} to {used}; {provider.cure}")
-        given, made = self._session.get_inputs(), self._session.get_outputs()
-        if len(given) != 1 or len(made) != 1:
-            raise EngineError(f"{model} has {len(given)} inputs and {len(made)} outputs; a line model has one of each")
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise EngineError(
+                f"{model} has {len(inputs)} inputs and {len(outputs)} outputs; a line model has one of each"
+            )
         self.info = EngineInfo(
             engine=engine,
             device=provider.device,
             version=onnxruntime.__version__,
             threads=threads,
-            input=_tensor_info(given[0]),
-            output=_tensor_info(made[0]),
+            input=_tensor_info(inputs[0]),
+            output=_tensor_info(outputs[0]),
             memory_bytes=max(0, resident_bytes() - before),
             metadata=dict(self._session.get_modelmeta().custom_metadata_map),
         )
@@ -122,3 +141,18 @@ def _not_built_in(engine: str, provider: _Provider, version: str) -> str:
 def _tensor_info(value: Any) -> TensorInfo:  # noqa: ANN401
     shape = tuple(axis if isinstance(axis, int) else str(axis) for axis in value.shape)
     return TensorInfo(value.name, value.type.removeprefix("tensor(").rstrip(")"), shape)
+
+
+BACKENDS = tuple(
+    Backend(
+        name=name,
+        suffixes=(".onnx",),
+        device=provider.device,
+        package="onnxruntime",
+        distributions=("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml"),
+        extra="cpu" if provider.device == "cpu" else "gpu",
+        open=functools.partial(OnnxRuntimeEngine, engine=name),
+        ranks=provider.ranks,
+    )
+    for name, provider in _PROVIDERS.items()
+)

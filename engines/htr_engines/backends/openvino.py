@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from htr_engines.backends.base import ClosesOnExit, EngineInfo, TensorInfo, resident_bytes
+from htr_engines.backends.base import Backend, Closeable, EngineInfo, TensorInfo
 from htr_engines.errors import EngineError, MissingExtraError, one_line
+from htr_engines.host import resident_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,12 +16,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class OpenVinoEngine(ClosesOnExit):
+class OpenVinoEngine(Closeable):
     """A compiled OpenVINO model.
 
     Args:
-        model: an ONNX file, or OpenVINO's own ``.xml`` with its ``.bin``.
+        model: an ONNX file.
         threads: CPU threads.
+
+    Raises:
+        MissingExtraError: if OpenVINO is not installed.
+        EngineError: if it does not take the model.
     """
 
     def __init__(self, model: Path, threads: int) -> None:
@@ -72,3 +77,17 @@ def _tensor_info(port: object) -> TensorInfo:
     axes = port.partial_shape  # type: ignore[attr-defined]
     shape = tuple(axis.get_length() if axis.is_static else "any" for axis in axes)
     return TensorInfo(port.any_name, port.element_type.to_dtype().name, shape)  # type: ignore[attr-defined]
+
+
+BACKENDS = (
+    Backend(
+        name="openvino",
+        suffixes=(".onnx",),
+        device="cpu",
+        package="openvino",
+        distributions=("openvino",),
+        extra="openvino",
+        open=OpenVinoEngine,
+        ranks={"int8": 40, "mixed": 41, "fp32": 60, "fp16": 80, "bf16": 81},
+    ),
+)

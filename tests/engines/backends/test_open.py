@@ -10,7 +10,7 @@ from helpers.bench_fakes import write_onnx
 from helpers.cuda_fakes import Gpu
 from helpers.trt_fakes import install, profile, write_plan
 
-from htr_engines.backends.base import ENGINES, open_engine
+from htr_engines.backends import backends, open_engine
 from htr_engines.errors import EngineError
 from htr_export.open_model import open_any
 
@@ -59,7 +59,7 @@ def test_cuda_libraries_of_pypi_are_loaded_first_and_quietly(onnx_file, monkeypa
 
 
 def test_unknown_engines_and_threads_are_refused(onnx_file, tmp_path):
-    with pytest.raises(EngineError, match=f"no engine is called 'tpu'; choose one of {', '.join(ENGINES)}"):
+    with pytest.raises(EngineError, match=f"no engine is called 'tpu'; choose one of {', '.join(backends())}"):
         open_engine(onnx_file, "tpu")
     with pytest.raises(EngineError, match="at least 1"):
         open_engine(onnx_file, threads=0)

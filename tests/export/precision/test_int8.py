@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.numpy_helper import to_array
 
-from htr_engines.backends.base import open_engine
+from htr_engines.backends import open_engine
 from htr_engines.errors import DataError, ExportError
 from htr_engines.lines import load_batches, read_lines
 from htr_engines.preprocess import Preprocessing

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from htr_engines.backends.base import open_engine
+from htr_engines.backends import open_engine
 from htr_engines.errors import DataError
 from htr_engines.lines import read_lines
 from htr_engines.preprocess import Preprocessing

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from htr_engines.backends.base import open_engine
-from htr_engines.backends.tensorrt.sidecar import RUNTIMES, misfit
+from htr_engines.backends import open_engine
+from htr_engines.backends.tensorrt.library import RUNTIMES
+from htr_engines.backends.tensorrt.sidecar import misfit
 from htr_engines.errors import HtrError
 from htr_export.trt.make import make_plan
 from htr_export.trt.options import PlanOptions
@@ -17,7 +18,7 @@ from htr_export.trt.prepare import prepare
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 2e-3), ("fp16", 5e-2)])
 def test_a_plan_reads_as_its_graph(onnx_file, tmp_path, runtime, precision, tolerance):
-    from htr_engines.backends.tensorrt.cuda_memory import open_cuda
+    from htr_engines.backends.tensorrt.cuda import open_cuda
     from htr_engines.backends.tensorrt.library import load_tensorrt
 
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from htr_engines.errors import EngineError, MissingExtraError
+from htr_engines.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,27 +79,6 @@ class CudaMemory(Protocol):
     def close(self) -> None:
         """Give the stream back; what was allocated must have been freed before."""
         ...
-
-
-def open_cuda(extra: str) -> CudaMemory:
-    """Open the GPU with whichever library is installed, ``cuda-python`` before ``pycuda``.
-
-    Args:
-        extra: of ``htr-export`` that would install one.
-
-    Raises:
-        MissingExtraError: if neither is installed.
-        EngineError: if there is no GPU, or its driver does not answer.
-    """
-    from htr_engines.backends.tensorrt.cuda_python_memory import CudaPythonMemory
-    from htr_engines.backends.tensorrt.pycuda_memory import PycudaMemory
-
-    for opened in (CudaPythonMemory, PycudaMemory):
-        try:
-            return opened()
-        except ImportError:
-            continue
-    raise MissingExtraError("cuda", extra)
 
 
 def cuda_failure(call: str, reason: str) -> EngineError:

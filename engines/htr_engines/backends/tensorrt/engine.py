@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from htr_engines.backends.base import ClosesOnExit, EngineInfo, resident_bytes
+from htr_engines.backends.base import Closeable, EngineInfo
 from htr_engines.backends.tensorrt.contexts import Contexts, RtxContexts, TensorRtContexts
+from htr_engines.backends.tensorrt.cuda import open_cuda
 from htr_engines.backends.tensorrt.cuda_buffer import CudaBuffer
-from htr_engines.backends.tensorrt.cuda_memory import open_cuda
 from htr_engines.backends.tensorrt.library import EXTRAS, last_error, load_tensorrt, logger_of
 from htr_engines.backends.tensorrt.profiles import Portion, split_batch
 from htr_engines.backends.tensorrt.sidecar import Profile, check_fits, read_sidecar
 from htr_engines.errors import EngineError
+from htr_engines.host import resident_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from htr_engines.backends.tensorrt.library import Runtime
     from htr_engines.backends.tensorrt.sidecar import PlanSidecar
 
 MAX_CONTEXTS = 8  # kept at a time, each with its graph; the one not used for longest goes first
@@ -41,7 +43,7 @@ class _Slot:
     graph: object | None = None
 
 
-class TensorRtEngine(ClosesOnExit):
+class TensorRtEngine(Closeable):
     """A deserialised plan with its buffers. For one thread.
 
     Host and device buffers are allocated once, grow with the largest batch and never shrink. From the second run of
@@ -50,8 +52,8 @@ class TensorRtEngine(ClosesOnExit):
 
     Args:
         plan: a plan with its sidecar beside it.
-        runtime: ``tensorrt`` or ``tensorrt-rtx``.
         threads: CPU threads, for the record only.
+        runtime: ``tensorrt`` or ``tensorrt-rtx``.
 
     Raises:
         MissingExtraError: if the runtime or the access to CUDA memory is not installed.
@@ -60,9 +62,9 @@ class TensorRtEngine(ClosesOnExit):
 
     no_graphs: str | None  # why no CUDA graphs are captured here; None if they are
 
-    def __init__(self, plan: Path, runtime: str, threads: int) -> None:
+    def __init__(self, plan: Path, threads: int, runtime: Runtime) -> None:
         sidecar = read_sidecar(plan)
-        trt = load_tensorrt("tensorrt-rtx" if runtime == "tensorrt-rtx" else "tensorrt")
+        trt = load_tensorrt(runtime)
         before = resident_bytes()
         with ExitStack() as stack:
             self._open(stack, trt, plan, sidecar, runtime)
@@ -78,7 +80,7 @@ class TensorRtEngine(ClosesOnExit):
             metadata={**sidecar.metadata, "precision": sidecar.precision},
         )
 
-    def _open(self, stack: ExitStack, trt: Any, plan: Path, sidecar: PlanSidecar, runtime: str) -> None:  # noqa: ANN401
+    def _open(self, stack: ExitStack, trt: Any, plan: Path, sidecar: PlanSidecar, runtime: Runtime) -> None:  # noqa: ANN401
         """Take hold of all that the engine needs; the stack gives it back in reverse order."""
         self._cuda = open_cuda(EXTRAS[runtime])
         stack.callback(self._cuda.close)

@@ -9,13 +9,12 @@ import functools
 import importlib
 import re
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 from htr_engines.errors import EngineError, MissingExtraError, one_line
 
-if TYPE_CHECKING:
-    from htr_engines.backends.tensorrt.sidecar import Runtime
-
+Runtime = Literal["tensorrt", "tensorrt-rtx"]
+RUNTIMES: tuple[Runtime, ...] = ("tensorrt", "tensorrt-rtx")
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 EXTRAS = {"tensorrt": "trt", "tensorrt-rtx": "rtx"}
 OLDEST = {"tensorrt": (10, 3), "tensorrt-rtx": (1, 0)}

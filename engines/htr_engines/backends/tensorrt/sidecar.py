@@ -13,10 +13,10 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from htr_engines.backends.base import TensorInfo
-from htr_engines.backends.tensorrt.library import release
+from htr_engines.backends.tensorrt.library import RUNTIMES, Runtime, release
 from htr_engines.errors import EngineError
 from htr_engines.fields import choice, matching, numbers, texts, texts_by_name, typed
 from htr_engines.files import sha256_of, write_text
@@ -27,14 +27,12 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 KIND = "htr-export plan"
-RUNTIMES = ("tensorrt", "tensorrt-rtx")
 # What TensorRT-RTX serves when no target is named; "+" stands for "and later".
 RTX_DEFAULT_TARGETS = ("sm80", "sm86", "sm89", "sm120+")
 MAX_BYTES = 16 << 20  # of a sidecar; an honest one has some kilobytes
 AXES = 4
 LARGEST_AXIS = 2**31 - 1
 
-Runtime = Literal["tensorrt", "tensorrt-rtx"]
 Shape = tuple[int, int, int, int]
 
 
