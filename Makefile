@@ -35,6 +35,7 @@ quality: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # Builds the wheel and tries it: the commands in one clean environment, reading without PyTorch in another.
 wheel: install

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +14,7 @@ from htr_engines.files import write_text
 from htr_engines.pages.geometry import cut_line, usable_baseline, usable_polygon, usual_height
 from htr_engines.pages.sheets import LeftOut, Sheet, find_scale, find_sheets
 from htr_engines.preprocess import load_pages
-from htr_training.cut.report import write_contact_sheet
+from htr_training.cut.report import CutLine, CutReport, write_contact_sheet
 from htr_training.workers import map_jobs
 
 if TYPE_CHECKING:
@@ -40,36 +39,6 @@ class CutOptions:
     val: float = 0.0  # share of the pages whose lines go to val.ln
     workers: int | None = None  # processes; None means one per core
     overwrite: bool = False
-
-
-@dataclass(frozen=True)
-class CutLine:
-    """A line that was cut."""
-
-    name: str  # of the image, in the data set's ``lines``
-    text: str
-    source: str  # the XML file
-
-
-@dataclass(frozen=True)
-class CutReport:
-    """What was cut, and what was not."""
-
-    train: tuple[CutLine, ...]
-    val: tuple[CutLine, ...]
-    left_out: tuple[LeftOut, ...]
-    pages: int
-    contact_sheet: Path
-
-    @cached_property
-    def reasons(self) -> dict[str, int]:
-        """Why lines were left out, and how many."""
-        return dict(Counter(left.reason for left in self.left_out if left.line).most_common())
-
-    @cached_property
-    def lost_pages(self) -> tuple[LeftOut, ...]:
-        """The pages that were left out whole."""
-        return tuple(left for left in self.left_out if not left.line)
 
 
 def cut(options: CutOptions, on_page: Callable[[int, int], None] | None = None) -> CutReport:

@@ -1,7 +1,10 @@
-"""One page of HTML with the lines that were cut, to see at a glance whether they are the right ones."""
+"""What was cut, and one page of HTML to see at a glance whether it is right."""
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from htr_engines.files import write_text
@@ -11,11 +14,41 @@ from htr_export.reporting import data_uri, html_environment
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from htr_training.cut.command import CutReport
+    from htr_engines.pages.sheets import LeftOut
 
 SHOWN = 300  # lines, spread over all pages; more would make the page slow to open
 SHOWN_LEFT_OUT = 300
 HEIGHT = 48  # pixels of a line on the sheet
+
+
+@dataclass(frozen=True)
+class CutLine:
+    """A line that was cut."""
+
+    name: str  # of the image, in the data set's ``lines``
+    text: str
+    source: str  # the XML file
+
+
+@dataclass(frozen=True)
+class CutReport:
+    """What was cut, and what was not."""
+
+    train: tuple[CutLine, ...]
+    val: tuple[CutLine, ...]
+    left_out: tuple[LeftOut, ...]
+    pages: int
+    contact_sheet: Path
+
+    @cached_property
+    def reasons(self) -> dict[str, int]:
+        """Reason -> number of lines skipped for it."""
+        return dict(Counter(left.reason for left in self.left_out if left.line).most_common())
+
+    @cached_property
+    def lost_pages(self) -> tuple[LeftOut, ...]:
+        """The pages that were skipped whole."""
+        return tuple(left for left in self.left_out if not left.line)
 
 
 def write_contact_sheet(report: CutReport, lines_dir: Path) -> None:
