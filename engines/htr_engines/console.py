@@ -21,6 +21,7 @@ EXTRAS = {
     **dict.fromkeys(("fontTools", "tomli", "tensorboard"), "train"),
     "onnxruntime": "cpu",
     "openvino": "openvino",
+    "lxml": "pages",
 }
 
 

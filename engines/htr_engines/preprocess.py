@@ -50,12 +50,13 @@ class Preprocessing:
         return cls(int(settings["width"]), int(settings["height"]), settings.get("alpha", "white"))
 
 
-def load_pages(source: Path | bytes, alpha: Alpha = "white") -> list[NDArray[np.uint8]]:
-    """Decode an image into 8-bit grey pages, upright.
+def load_pages(source: Path | bytes, alpha: Alpha = "white", *, upright: bool = True) -> list[NDArray[np.uint8]]:
+    """Decode an image into 8-bit grey pages.
 
     Args:
         source: a file, or its content.
         alpha: ``white`` lays transparent images over white; ``ignore`` drops their alpha.
+        upright: turn the image as its EXIF data say.
 
     Returns:
         One array [H,W] per page: several for a TIFF of several pages, else one.
@@ -76,7 +77,7 @@ def load_pages(source: Path | bytes, alpha: Alpha = "white") -> list[NDArray[np.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's bomb warning: the limit here is lower
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                return _decode(image, alpha, name)
+                return _decode(image, alpha, name, upright=upright)
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -87,14 +88,14 @@ def load_pages(source: Path | bytes, alpha: Alpha = "white") -> list[NDArray[np.
         raise ImageError(f"{name} is a damaged image ({error}); save it again or leave it out") from None
 
 
-def _decode(image: Image.Image, alpha: Alpha, name: str) -> list[NDArray[np.uint8]]:
+def _decode(image: Image.Image, alpha: Alpha, name: str, *, upright: bool) -> list[NDArray[np.uint8]]:
     pages: list[NDArray[np.uint8]] = []
     pixels = 0
     for page in ImageSequence.Iterator(image) if image.format == "TIFF" else [image]:
         pixels += page.width * page.height
         if pixels > MAX_PIXELS:
             raise ImageError(_too_large(name))
-        pages.append(_to_grey(page, alpha))
+        pages.append(_to_grey(page, alpha, upright=upright))
     return pages
 
 
@@ -102,9 +103,10 @@ def _too_large(name: str) -> str:
     return f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels; cut it into lines first"
 
 
-def _to_grey(image: Image.Image, alpha: Alpha) -> NDArray[np.uint8]:
+def _to_grey(image: Image.Image, alpha: Alpha, *, upright: bool) -> NDArray[np.uint8]:
     image.load()
-    image = ImageOps.exif_transpose(image)
+    if upright:
+        image = ImageOps.exif_transpose(image)
     if image.mode == "F" or image.mode.startswith("I"):
         return _deep_to_grey(np.asarray(image))
     if alpha == "white" and image.has_transparency_data:

@@ -8,7 +8,8 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 from PIL import Image
 
-from htr_engines.pages.xml import PageLine, read_pages
+from htr_engines.pages.document import read_pages
+from htr_engines.pages.markup import PageLine
 from htr_training.cut.command import CutOptions, cut
 
 if TYPE_CHECKING:

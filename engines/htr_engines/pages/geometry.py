@@ -42,7 +42,27 @@ class _Frame:
     bottom: float
 
 
-def cut_line(page_HW: NDArray[np.uint8], polygon: Points, baseline: Points, height: float) -> NDArray[np.uint8]:
+@dataclass(frozen=True, eq=False)
+class LineCut:
+    """A line that was cut, and where each of its columns came from."""
+
+    image_HW: NDArray[np.uint8]  # at the scale of the page
+    upper_P2: Points  # points of its upper edge on the page, ``STEP`` columns apart
+    lower_P2: Points
+
+    def polygon(self, start: float, end: float) -> Points:
+        """Return the outline on the page of the columns from ``start`` to ``end``, [P,2] clockwise from top left."""
+        columns = np.arange(len(self.upper_P2)) * STEP
+        start, end = np.clip((start, end), 0, columns[-1])
+        where = np.concatenate([[start], columns[(columns > start) & (columns < end)], [end]])
+        edges = [
+            np.stack([np.interp(where, columns, edge_P2[:, axis]) for axis in (0, 1)], axis=1)
+            for edge_P2 in (self.upper_P2, self.lower_P2)
+        ]
+        return np.concatenate([edges[0], edges[1][::-1]])
+
+
+def cut_line(page_HW: NDArray[np.uint8], polygon: Points, baseline: Points, height: float) -> LineCut:
     """Cut a line.
 
     Args:
@@ -50,9 +70,6 @@ def cut_line(page_HW: NDArray[np.uint8], polygon: Points, baseline: Points, heig
         polygon: its outline; with fewer than three points a band around the baseline takes its place.
         baseline: on what it is written; with fewer than two points the outline's own direction counts.
         height: of a usual line of this page, for the band.
-
-    Returns:
-        uint8 [h,w], its scale that of the page.
 
     Raises:
         DataError: if there is nothing to cut; the message is the reason.
@@ -219,7 +236,7 @@ def _band(baseline: Points, height: float) -> Points:
     return np.concatenate([curve - ABOVE * height * normals, (curve + BELOW * height * normals)[::-1]])
 
 
-def _straighten(page_HW: NDArray[np.uint8], polygon: Points, curve: Points, frame: _Frame) -> NDArray[np.uint8]:
+def _straighten(page_HW: NDArray[np.uint8], polygon: Points, curve: Points, frame: _Frame) -> LineCut:
     """Lay the curve level, and paint over what lies outside the polygon."""
     left, upper = np.maximum(np.floor(polygon.min(axis=0)).astype(int), 0)
     right, lower = np.ceil(polygon.max(axis=0)).astype(int) + 1
@@ -231,8 +248,9 @@ def _straighten(page_HW: NDArray[np.uint8], polygon: Points, curve: Points, fram
     columns = (np.arange(len(points)) * STEP).astype(int)
     rows = np.array([0, round(frame.bottom - frame.top)])
     source_RC2 = np.stack([points + frame.top * normals, points + frame.bottom * normals])
-    line_HW = warp(crop_HW, columns, rows, source_RC2)
-    return _paint_over(line_HW, warp(np.asarray(drawn), columns, rows, source_RC2))
+    line_HW = _paint_over(warp(crop_HW, columns, rows, source_RC2), warp(np.asarray(drawn), columns, rows, source_RC2))
+    upper_P2, lower_P2 = source_RC2 + np.array((left, upper))
+    return LineCut(line_HW, upper_P2, lower_P2)
 
 
 def _paint_over(line_HW: NDArray[np.uint8], mask_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from htr_engines.errors import DataError
-from htr_engines.pages.xml import Page, read_pages
-from htr_engines.preprocess import SUFFIXES
+from htr_engines.pages.document import read_pages
+from htr_engines.preprocess import SUFFIXES, Alpha, load_pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from htr_engines.pages.markup import Page
 
 ASPECT = 0.05  # by which a page and its image may differ in shape
 MOST = 1000  # times that a page and its image may differ in size, which leaves room for any unit
@@ -126,6 +130,35 @@ def find_scale(page: Page, shape: tuple[int, ...]) -> tuple[float, float]:
         f"the page is {page.width:g} x {page.height:g}, but its image {width} x {height}: "
         f"{'the image is turned' if turned else 'another picture'}"
     )
+
+
+def load_sheet(sheet: Sheet, alpha: Alpha = "white") -> NDArray[np.uint8]:
+    """Load a page's image as uint8 [H,W], turned as its EXIF data say unless only the unturned one fits the page.
+
+    Raises:
+        DataError: if the image file lacks the page.
+        ImageError: if it cannot be read.
+    """
+    upright_HW = _load_frame(sheet, alpha, upright=True)
+    if _fits(sheet.page, upright_HW.shape):
+        return upright_HW
+    stored_HW = _load_frame(sheet, alpha, upright=False)
+    return stored_HW if _fits(sheet.page, stored_HW.shape) else upright_HW
+
+
+def _load_frame(sheet: Sheet, alpha: Alpha, *, upright: bool) -> NDArray[np.uint8]:
+    frames = load_pages(sheet.image, alpha, upright=upright)
+    if sheet.frame >= len(frames):
+        raise DataError(f"it is page {sheet.frame + 1}, but {sheet.image} has {len(frames)}")
+    return frames[sheet.frame]
+
+
+def _fits(page: Page, shape: tuple[int, ...]) -> bool:
+    try:
+        find_scale(page, shape)
+    except DataError:
+        return False
+    return True
 
 
 def _xml_files(sources: Iterable[Path]) -> Iterable[tuple[Path, str]]:

@@ -6,22 +6,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 from PIL import Image
 
 from htr_engines.errors import DataError, ImageError
 from htr_engines.files import write_text
-from htr_engines.pages.geometry import cut_line, usable_baseline, usable_polygon, usual_height
-from htr_engines.pages.sheets import LeftOut, Sheet, find_scale, find_sheets
-from htr_engines.preprocess import load_pages
+from htr_engines.pages.cut import cut_sheet
+from htr_engines.pages.sheets import LeftOut, Sheet, find_sheets
 from htr_training.cut.report import CutLine, CutReport, write_contact_sheet
 from htr_training.workers import map_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
 NO_TEXT = "it has no transcript"
 LISTS = ("train.ln", "val.ln")
@@ -91,38 +87,16 @@ def _split(pages: Sequence[Sequence[CutLine]], share: float) -> tuple[list[CutLi
 def _cut_sheet(sheet: Sheet, options: CutOptions) -> list[CutLine | LeftOut]:
     """Cut the lines of one page and write them."""
     xml = str(sheet.xml)
+    results: list[CutLine | LeftOut] = [LeftOut(xml, line.name, NO_TEXT) for line in sheet.page.lines if not line.text]
     try:
-        page_HW = _load_page(sheet)
-        scale = find_scale(sheet.page, page_HW.shape)
+        for line in cut_sheet(sheet, options.height, wanted=lambda line: bool(line.text)):
+            if line.image_HW is None:
+                results.append(LeftOut(xml, line.line.name, str(line.reason)))
+                continue
+            path = options.output / "lines" / f"{sheet.stem}-{line.index + 1:03d}.{options.image_format}"
+            Image.fromarray(line.image_HW).save(path, quality=90)
+            path.with_suffix(".txt").write_text(line.line.text + "\n", encoding="utf-8")
+            results.append(CutLine(path.name, line.line.text, xml))
     except (DataError, ImageError) as error:
         return [LeftOut(xml, "", str(error))]
-    outlines = [usable_polygon(line.polygon * scale, page_HW.shape) for line in sheet.page.lines]
-    baselines = [usable_baseline(line.baseline * scale, page_HW.shape) for line in sheet.page.lines]
-    height = usual_height(outlines, baselines, page_HW.shape[0])
-    results: list[CutLine | LeftOut] = []
-    for number, line in enumerate(sheet.page.lines):
-        if not line.text:
-            results.append(LeftOut(xml, line.name, NO_TEXT))
-            continue
-        try:
-            line_HW = cut_line(page_HW, outlines[number], baselines[number], height)
-        except DataError as error:
-            results.append(LeftOut(xml, line.name, str(error)))
-            continue
-        path = options.output / "lines" / f"{sheet.stem}-{number + 1:03d}.{options.image_format}"
-        _fit_height(line_HW, options.height).save(path, quality=90)
-        path.with_suffix(".txt").write_text(line.text + "\n", encoding="utf-8")
-        results.append(CutLine(path.name, line.text, xml))
     return results
-
-
-def _load_page(sheet: Sheet) -> NDArray[np.uint8]:
-    frames = load_pages(sheet.image)
-    if sheet.frame >= len(frames):
-        raise DataError(f"it is page {sheet.frame + 1}, but {sheet.image} has {len(frames)}")
-    return frames[sheet.frame]
-
-
-def _fit_height(line_HW: NDArray[np.uint8], height: int) -> Image.Image:
-    width = max(1, round(line_HW.shape[1] * height / line_HW.shape[0]))
-    return Image.fromarray(np.ascontiguousarray(line_HW)).resize((width, height), Image.Resampling.BICUBIC)

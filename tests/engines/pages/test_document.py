@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from htr_engines.errors import DataError
-from htr_engines.pages import xml
-from htr_engines.pages.xml import parse_points, read_pages
+from htr_engines.pages import markup
+from htr_engines.pages.document import read_pages
+from htr_engines.pages.markup import parse_points
 
 if TYPE_CHECKING:
     pass
@@ -135,16 +136,17 @@ def test_what_is_no_page_is_refused(tmp_path, content):
 
 
 def test_a_huge_file_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(xml, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(markup, "MAX_BYTES", 1 << 20)
     (tmp_path / "p.xml").write_bytes(b" " * (1 << 20) + b"<PcGts/>")
     with pytest.raises(DataError, match="more than 1 MB"):
         read_pages(tmp_path / "p.xml")
 
 
-def test_deep_nesting_does_no_harm(tmp_path):
+def test_deep_nesting_is_refused(tmp_path):
     depth = 200_000
     (tmp_path / "p.xml").write_text("<PcGts>" + "<a>" * depth + "</a>" * depth + "</PcGts>", encoding="utf-8")
-    assert read_pages(tmp_path / "p.xml") == []
+    with pytest.raises(DataError, match="depth"):
+        read_pages(tmp_path / "p.xml")
 
 
 @settings(max_examples=150, deadline=None)
