@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     Points = NDArray[np.float64]  # [P,2]
 
+BEND = 8  # points of a cut line's edge for each corner of an outline that is written
 STEP = 8.0  # pixels between the points of a curve, and width of a strip that is bent as one
 ABOVE, BELOW = 0.75, 0.35  # how far a line reaches from its baseline, in heights of a line, where nobody says
 SHORT = 0.3  # a baseline that covers less of its polygon tells nothing of its direction
@@ -54,7 +55,8 @@ class LineCut:
         """Return the outline on the page of the columns from ``start`` to ``end``, [P,2] clockwise from top left."""
         columns = np.arange(len(self.upper_P2)) * STEP
         start, end = np.clip((start, end), 0, columns[-1])
-        where = np.concatenate([[start], columns[(columns > start) & (columns < end)], [end]])
+        bends = columns[::BEND]
+        where = np.concatenate([[start], bends[(bends > start) & (bends < end)], [end]])
         edges = [
             np.stack([np.interp(where, columns, edge_P2[:, axis]) for axis in (0, 1)], axis=1)
             for edge_P2 in (self.upper_P2, self.lower_P2)

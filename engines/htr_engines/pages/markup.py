@@ -115,8 +115,9 @@ def _has_document_type(content: bytes) -> bool:
 
 def to_bytes(tree: etree._ElementTree) -> bytes:
     """Return a document as UTF-8 with an XML declaration, comments and all."""
-    content: bytes = etree.tostring(tree, encoding="UTF-8", xml_declaration=True, standalone=tree.docinfo.standalone)
-    return content
+    standalone = ' standalone="yes"' if tree.docinfo.standalone else ""
+    content: bytes = etree.tostring(tree, encoding="UTF-8", xml_declaration=False)
+    return f'<?xml version="1.0" encoding="UTF-8"{standalone}?>\n'.encode() + content + b"\n"
 
 
 def parse_points(text: str | None) -> NDArray[np.float64]:

@@ -30,6 +30,7 @@ class Sheet:
     """One page with its image."""
 
     stem: str  # begins the names of its lines; no two sheets share it
+    place: Path  # of the XML file, relative to the folder that was given
     xml: Path
     page: Page
     image: Path
@@ -45,14 +46,15 @@ class LeftOut:
     reason: str
 
 
-def find_sheets(sources: Sequence[Path], image_folder: Path | None = None) -> tuple[list[Sheet], list[LeftOut]]:
+def find_sheets(
+    sources: Sequence[Path], image_folder: Path | None = None, *, unique: bool = True
+) -> tuple[list[Sheet], list[LeftOut]]:
     """Read the pages of XML files and of the folders with such files, and find their images.
-
-    A picture that several files describe is cut once: exports often hold both PAGE and ALTO.
 
     Args:
         sources: files and folders.
-        image_folder: where else the images may lie.
+        image_folder: where else the images may be.
+        unique: keep one page for each picture: exports often hold both PAGE and ALTO.
 
     Raises:
         DataError: if there is no XML file at all.
@@ -63,21 +65,21 @@ def find_sheets(sources: Sequence[Path], image_folder: Path | None = None) -> tu
     images = _index_images([*sources, *([image_folder] if image_folder else [])])
     sheets: list[Sheet] = []
     left_out: list[LeftOut] = []
-    for xml, stem in files:
-        read = _read_sheets(xml, stem, images)
+    for xml, stem, place in files:
+        read = _read_sheets(xml, stem, place, images)
         if isinstance(read, LeftOut):
             left_out.append(read)
         else:
             sheets += read
-    return _once_each(sheets, left_out), left_out
+    return _once_each(sheets, left_out) if unique else sheets, left_out
 
 
-def _read_sheets(xml: Path, stem: str, images: Mapping[str, Sequence[Path]]) -> list[Sheet] | LeftOut:
+def _read_sheets(xml: Path, stem: str, place: Path, images: Mapping[str, Sequence[Path]]) -> list[Sheet] | LeftOut:
     try:
         pages = read_pages(xml)
         names = [stem] if len(pages) == 1 else [f"{stem}_{number + 1}" for number in range(len(pages))]
         return [
-            Sheet(name, xml, page, find_image(xml, page.image, images), frame)
+            Sheet(name, place, xml, page, find_image(xml, page.image, images), frame)
             for frame, (name, page) in enumerate(zip(names, pages, strict=True))
         ]
     except DataError as error:
@@ -161,8 +163,8 @@ def _fits(page: Page, shape: tuple[int, ...]) -> bool:
     return True
 
 
-def _xml_files(sources: Iterable[Path]) -> Iterable[tuple[Path, str]]:
-    """Yield the XML files, each with a name that is unique among them."""
+def _xml_files(sources: Iterable[Path]) -> Iterable[tuple[Path, str, Path]]:
+    """Yield the XML files, each with a name that is unique among them and its place below its source."""
     used: set[str] = set()
     for source in sources:
         root = source if source.is_dir() else source.parent
@@ -172,7 +174,7 @@ def _xml_files(sources: Iterable[Path]) -> Iterable[tuple[Path, str]]:
             while stem in used:
                 stem += "+"
             used.add(stem)
-            yield path, stem
+            yield path, stem, path.relative_to(root)
 
 
 def _index_images(sources: Iterable[Path]) -> dict[str, list[Path]]:
