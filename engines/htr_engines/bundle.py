@@ -80,6 +80,11 @@ class Bundle:
     models: tuple[BundledModel, ...]
     golden: tuple[GoldenLine, ...]
 
+    @property
+    def fingerprint(self) -> str:
+        """The first half of the manifest's SHA-256: it names every file with its own."""
+        return sha256_of(self.folder / MANIFEST)[:32]
+
     def changed_files(self) -> list[str]:
         """Return the files that are missing, or whose SHA-256 is not the manifest's."""
         changed = []

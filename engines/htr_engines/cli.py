@@ -14,14 +14,25 @@ from htr_engines.errors import DataError
 
 if TYPE_CHECKING:
     from htr_engines.ctc import Span
+    from htr_engines.pages.command import PageOptions
+    from htr_engines.pages.formats import PageFormat
     from htr_engines.preprocess import Alpha
     from htr_engines.recognizer import LineResult, Recognizer
 
 
+FORMAT_HELP = "Pages: what is written.  [default: xml with -o, else text]"
+
+
 @click.command(cls=HtrCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.argument("images", nargs=-1, metavar="[IMAGE|FOLDER|@LIST|-]...")
+@click.argument("images", nargs=-1, metavar="[IMAGE|PAGE.xml|FOLDER|@LIST|-]...")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with confidences and places.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Pages: folder to write into.")
+@click.option("--format", "page_format", type=click.Choice(["text", "jsonl", "xml", "hocr"]), help=FORMAT_HELP)
+@click.option("--images", "image_folder", type=click.Path(path_type=Path), help="Pages: where else images may be.")
+@click.option("--words", is_flag=True, help="Pages: write words with outlines into PAGE too.")
+@click.option("--keep", is_flag=True, help="Pages: keep the text that was there as a further alternative.")
+@click.option("--force", is_flag=True, help="Pages: read again what is done already.")
 @click.option("--engine", help="What runs the model: tensorrt, openvino, ... [default: the fastest that fits]")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all physical cores]")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Lines per run.")
@@ -32,32 +43,85 @@ def main(
     bundle: Path,
     images: tuple[str, ...],
     as_json: bool,
+    output: Path | None,
+    page_format: PageFormat | None,
+    image_folder: Path | None,
+    words: bool,
+    keep: bool,
+    force: bool,
     engine: str | None,
     threads: int | None,
     batch_size: int,
     alpha: Alpha | None,
     testing: bool,
 ) -> None:
-    """Read line images with BUNDLE: one line of text each, in order.
+    """Read line images, or the lines of PAGE and ALTO files, with BUNDLE: one line of text each, in order.
 
     A FOLDER stands for its images by name, @LIST for the paths in a file (relative to the current folder, to the
     list's, or to "lines" beside it), and - for standard input: an image, or a list of paths. An image that cannot be
     read leaves its line empty and the exit code 1.
+
+    PAGE.xml, or a FOLDER with such files, stands for the lines of its pages, in reading order. With -o each document
+    is written again with the text in it (or as --format says), into the same places below that folder; what an
+    earlier run has done is skipped.
 
     Of the models in the bundle the fastest that fits this machine is used, unproven ones only where no proven one
     fits. Standard error says which and why.
     """
     if not testing and not images:
         raise click.UsageError("give at least one image, folder, @LIST or -")
-    sources = _sources(images)
     if testing:
         sys.exit(_self_test(bundle, engine, threads))
+    documents = _documents(images)
+    if not documents and (output or page_format or image_folder or words or keep or force):
+        raise click.UsageError("-o, --format, --images, --words, --keep and --force go with PAGE or ALTO files")
+    sources = [] if documents else _sources(images)
     from htr_engines.recognizer import Recognizer
 
     with Recognizer(bundle, engine, threads, alpha) as recognizer:
         click.echo(recognizer.selection, err=True)
-        code = _read(recognizer, sources, batch_size, as_json)
+        if documents:
+            from htr_engines.pages.command import PageOptions
+
+            page_format = page_format or ("jsonl" if as_json else "xml" if output else "text")
+            options = PageOptions(documents, output, page_format, image_folder, words, keep, force, batch_size)
+            code = _read_documents(recognizer, options)
+        else:
+            code = _read(recognizer, sources, batch_size, as_json)
     sys.exit(code)
+
+
+def _documents(names: tuple[str, ...]) -> tuple[Path, ...]:
+    """Return the PAGE and ALTO files and their folders, if that is what is to be read."""
+    pages = [name for name in names if _holds_documents(Path(name))]
+    if pages and len(pages) < len(names):
+        other = next(name for name in names if name not in pages)
+        raise click.UsageError(f"{other} is no PAGE or ALTO file; read pages and line images one after the other")
+    return tuple(map(Path, pages))
+
+
+def _holds_documents(path: Path) -> bool:
+    found = path.rglob("*") if path.is_dir() else [path]
+    return any(file.suffix.lower() == ".xml" for file in found)
+
+
+def _read_documents(recognizer: Recognizer, options: PageOptions) -> int:
+    from htr_engines.pages.command import read_documents
+
+    bundle = f"{recognizer.bundle.folder.resolve().name} sha256:{recognizer.bundle.fingerprint}"
+    with progress() as display:
+        task = display.add_task("reading", total=None)
+        tally = read_documents(
+            recognizer,
+            bundle,
+            options,
+            on_error=lambda sentence: click.echo(f"Error: {sentence}", err=True),
+            on_lines=lambda total, advance: display.update(task, total=total, advance=advance),
+        )
+    skipped = f", {tally.skipped} documents skipped that were done before" if tally.skipped else ""
+    failed = f", {len(tally.errors)} errors" if tally.errors else ""
+    click.echo(f"read {tally.lines} lines in {tally.documents} documents{skipped}{failed}", err=True)
+    return 1 if tally.errors else 0
 
 
 def _sources(images: tuple[str, ...]) -> list[tuple[str, Path | bytes]]:

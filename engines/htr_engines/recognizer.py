@@ -11,7 +11,7 @@ import numpy as np
 from htr_engines.backends.base import Closeable, infer_lines
 from htr_engines.bundle import Bundle, open_bundle, open_verified
 from htr_engines.ctc import Reading, Span, decode_greedy
-from htr_engines.errors import ImageError
+from htr_engines.errors import DataError, ImageError
 from htr_engines.preprocess import Alpha, fit_line, load_pages, scaled_width
 from htr_engines.selection import Selection, select
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
+
+    from htr_engines.pages.reading import PageReading
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Recognizer(Closeable):
         verify: bool = True,
     ) -> None:
         self.bundle: Bundle = open_verified(Path(bundle)) if verify else open_bundle(Path(bundle))
-        self._preprocessing = replace(self.bundle.preprocessing, alpha=alpha or self.bundle.preprocessing.alpha)
+        self.preprocessing = replace(self.bundle.preprocessing, alpha=alpha or self.bundle.preprocessing.alpha)
         self.selection: Selection = select(self.bundle, engine, threads)
         self.engine = self.selection.engine
 
@@ -78,9 +80,32 @@ class Recognizer(Closeable):
             raise ImageError(f"the image has {len(pages)} pages; read it with read_all")
         return self.read_grey(pages)[0]
 
+    def read_page(self, xml: Path | str, images: Path | None = None, batch_size: int = 1) -> list[PageReading]:
+        """Read the lines of a PAGE or ALTO file.
+
+        Args:
+            xml: the file; its image is found beside it by the name that it gives, or by its own.
+            images: another folder in which the image may be.
+            batch_size: lines per run of the engine.
+
+        Returns:
+            The pages of the file; most have one.
+
+        Raises:
+            DataError: if the file or its image cannot be used.
+            ImageError: if the image cannot be read.
+        """
+        from htr_engines.pages.reading import read_sheet
+        from htr_engines.pages.sheets import find_sheets
+
+        sheets, left_out = find_sheets([Path(xml)], images, unique=False)
+        if left_out:
+            raise DataError(left_out[0].reason)
+        return [read_sheet(self, sheet, batch_size) for sheet in sheets]
+
     def read_grey(self, lines: list[NDArray[np.uint8]]) -> list[Reading]:
         """Read grey lines, each uint8 [H,W] with white = 255, as one batch."""
-        spec = self._preprocessing
+        spec = self.preprocessing
         logits_NTC = infer_lines(self.engine, np.stack([fit_line(grey_HW, spec) for grey_HW in lines]))
         readings = decode_greedy(logits_NTC, self.bundle.charset)
         columns_per_frame = spec.width / logits_NTC.shape[1]
@@ -108,7 +133,7 @@ class Recognizer(Closeable):
         yield from self._results(waiting)
 
     def _pages(self, source: Path | str | bytes) -> list[NDArray[np.uint8]]:
-        return load_pages(Path(source) if isinstance(source, str) else source, self._preprocessing.alpha)
+        return load_pages(Path(source) if isinstance(source, str) else source, self.preprocessing.alpha)
 
     def _results(self, batch: list[tuple[str, int, NDArray[np.uint8] | str]]) -> Iterator[LineResult]:
         pages = [item for _, _, item in batch if not isinstance(item, str)]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import version
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from htr_engines.errors import DataError, ImageError
@@ -18,6 +16,10 @@ from htr_engines.pages.formats import SUFFIXES, PageFormat, to_document, to_hocr
 from htr_engines.pages.markup import Stamp
 from htr_engines.pages.reading import LineReader, PageReading, read_sheet
 from htr_engines.pages.sheets import Sheet, find_sheets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 JOURNAL = ".htr-read.jsonl"  # in the output folder: which documents are done, and by which bundle
 SOFTWARE = "htr-export"

@@ -32,9 +32,7 @@ def to_text(pages: Sequence[PageReading]) -> str:
 
 def to_jsonl(pages: Sequence[PageReading], source: str) -> str:
     """Return one JSON object a line of text, in reading order, places in the page's own units."""
-    records = (
-        _record(source, number, line) for number, page in enumerate(pages) for line in page.in_reading_order()
-    )
+    records = (_record(source, number, line) for number, page in enumerate(pages) for line in page.in_reading_order())
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 

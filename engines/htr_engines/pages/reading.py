@@ -62,7 +62,9 @@ class PageReading:
     def unread(cls, sheet: Sheet, reason: str) -> PageReading:
         """Return a page none of whose lines could be read."""
         nowhere = np.empty((0, 2))
-        lines = (LineReading(index, line.name, None, reason, nowhere, ()) for index, line in enumerate(sheet.page.lines))
+        lines = (
+            LineReading(index, line.name, None, reason, nowhere, ()) for index, line in enumerate(sheet.page.lines)
+        )
         return cls(sheet, tuple(lines))
 
     def in_reading_order(self) -> list[LineReading]:
