@@ -106,7 +106,7 @@ def _too_large(name: str) -> str:
 def _to_grey(image: Image.Image, alpha: Alpha, *, upright: bool) -> NDArray[np.uint8]:
     image.load()
     if upright:
-        image = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)  # a copy of a page takes long
     if image.mode == "F" or image.mode.startswith("I"):
         return _deep_to_grey(np.asarray(image))
     if alpha == "white" and image.has_transparency_data:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from htr_engines.pages.sheets import Sheet
     from htr_engines.preprocess import Alpha
 
+ROOM = 1.2  # a cut line is higher than the outlines' usual height by about this
+
 
 @dataclass(frozen=True, eq=False)
 class SheetLine:
@@ -67,6 +69,10 @@ def cut_sheet(
     outlines = [usable_polygon(line.polygon * scale, page_HW.shape) for line in sheet.page.lines]
     baselines = [usable_baseline(line.baseline * scale, page_HW.shape) for line in sheet.page.lines]
     usual = usual_height(outlines, baselines, page_HW.shape[0])
+    if (factor := round(ROOM * usual / height)) > 1:  # the pixels that scaling would lose cost time all the way there
+        page_HW = np.asarray(Image.fromarray(page_HW).reduce(factor))
+        outlines, baselines = ([points / factor for points in group] for group in (outlines, baselines))
+        usual, scale = usual / factor, (scale[0] / factor, scale[1] / factor)
     for index, line in enumerate(sheet.page.lines):
         if not wanted(line):
             continue

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Points = NDArray[np.float64]  # [P,2]
 
 BEND = 8  # points of a cut line's edge for each corner of an outline that is written
+STRAIGHT = 0.25  # pixels by which a strip that is bent as one may differ from its curve
 STEP = 8.0  # pixels between the points of a curve, and width of a strip that is bent as one
 ABOVE, BELOW = 0.75, 0.35  # how far a line reaches from its baseline, in heights of a line, where nobody says
 SHORT = 0.3  # a baseline that covers less of its polygon tells nothing of its direction
@@ -204,10 +205,18 @@ def _normals(curve: Points) -> Points:
     return np.stack([-tangents[:, 1], tangents[:, 0]], axis=1)
 
 
+def _nearest(outline: Points, curve: Points) -> NDArray[np.int64]:
+    """Return the index of the curve's point that is nearest to each point of an outline."""
+    middle = curve.mean(axis=0)
+    # |o - c|^2 less |o|^2, which is the same for all c: a product of matrices takes a tenth of the time.
+    length_C = ((curve - middle) ** 2).sum(axis=1)
+    nearest: NDArray[np.int64] = (length_C - 2 * (outline - middle) @ (curve - middle).T).argmin(axis=1)
+    return nearest
+
+
 def _project(outline: Points, curve: Points) -> _Frame:
     """Find where along the curve an outline lies, and how far from it."""
-    distances = np.hypot(*(outline[:, None] - curve).transpose(2, 0, 1))
-    nearest = distances.argmin(axis=1)
+    nearest = _nearest(outline, curve)
     across = ((outline - curve[nearest]) * _normals(curve)[nearest]).sum(axis=1)
     return _Frame(int(nearest.min()), int(nearest.max()), float(across.min()), float(across.max()))
 
@@ -240,23 +249,55 @@ def _band(baseline: Points, height: float) -> Points:
 
 def _straighten(page_HW: NDArray[np.uint8], polygon: Points, curve: Points, frame: _Frame) -> LineCut:
     """Lay the curve level, and paint over what lies outside the polygon."""
-    left, upper = np.maximum(np.floor(polygon.min(axis=0)).astype(int), 0)
-    right, lower = np.ceil(polygon.max(axis=0)).astype(int) + 1
-    crop_HW = page_HW[upper:lower, left:right]
-    drawn = Image.new("L", (crop_HW.shape[1], crop_HW.shape[0]))
-    ImageDraw.Draw(drawn).polygon([(x - left, y - upper) for x, y in polygon.tolist()], fill=255)
-    points = curve[frame.first : frame.last + 1] - (left, upper)
+    points = curve[frame.first : frame.last + 1]
     normals = _normals(curve)[frame.first : frame.last + 1]
-    columns = (np.arange(len(points)) * STEP).astype(int)
     rows = np.array([0, round(frame.bottom - frame.top)])
-    source_RC2 = np.stack([points + frame.top * normals, points + frame.bottom * normals])
-    line_HW = _paint_over(warp(crop_HW, columns, rows, source_RC2), warp(np.asarray(drawn), columns, rows, source_RC2))
-    upper_P2, lower_P2 = source_RC2 + np.array((left, upper))
-    return LineCut(line_HW, upper_P2, lower_P2)
+    edges_RC2 = np.stack([points + frame.top * normals, points + frame.bottom * normals])
+    kept = _bends(edges_RC2)
+    columns = (kept * STEP).astype(int)
+    source_RC2 = edges_RC2[:, kept]
+    # Only the part of the page that the line takes, and what bilinear sampling needs around it.
+    left, upper = np.maximum(np.floor(source_RC2.min(axis=(0, 1))).astype(int) - 1, 0)
+    right, lower = np.ceil(source_RC2.max(axis=(0, 1))).astype(int) + 2
+    line_HW = warp(page_HW[upper:lower, left:right], columns, rows, source_RC2 - (left, upper))
+    mask = Image.new("L", (line_HW.shape[1], line_HW.shape[0]))
+    ImageDraw.Draw(mask).polygon(_in_line(polygon, points, normals, frame.top), fill=255)
+    upper_P2, lower_P2 = edges_RC2
+    return LineCut(_paint_over(line_HW, mask), upper_P2, lower_P2)
 
 
-def _paint_over(line_HW: NDArray[np.uint8], mask_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _in_line(polygon: Points, points: Points, normals: Points, top: float) -> list[tuple[float, float]]:
+    """Return an outline in the columns and rows of a line that was cut along ``points``."""
+    outline = _outline(polygon)
+    nearest = _nearest(outline, points)
+    offset = outline - points[nearest]
+    normal = normals[nearest]
+    along = offset[:, 0] * normal[:, 1] - offset[:, 1] * normal[:, 0]
+    columns = nearest * STEP + along
+    rows = (offset * normal).sum(axis=1) - top
+    return list(zip(columns.tolist(), rows.tolist(), strict=True))
+
+
+def _bends(edges_RC2: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the columns between which both edges are straight within ``STRAIGHT``, the ends among them."""
+    points_C4 = np.concatenate(list(edges_RC2), axis=1)
+    kept = [0, len(points_C4) - 1]
+    spans = [(0, len(points_C4) - 1)]
+    while spans:
+        first, last = spans.pop()
+        share = np.arange(last - first + 1)[:, None] / max(1, last - first)
+        straight = points_C4[first] + share * (points_C4[last] - points_C4[first])
+        off = np.abs(points_C4[first : last + 1] - straight).max(axis=1)
+        if off.max() > STRAIGHT:
+            middle = first + int(off.argmax())
+            kept.append(middle)
+            spans += [(first, middle), (middle, last)]
+    return np.unique(kept)
+
+
+def _paint_over(line_HW: NDArray[np.uint8], mask: Image.Image) -> NDArray[np.uint8]:
     """Put the paper's tone, which may change along the line, wherever the mask is 0."""
+    mask_HW = np.asarray(mask)
     height, width = line_HW.shape
     window = height
     starts = np.arange(0, max(1, width - window // 2), window)
@@ -269,6 +310,4 @@ def _paint_over(line_HW: NDArray[np.uint8], mask_HW: NDArray[np.uint8]) -> NDArr
     if not known.any():
         raise DataError("its outline encloses nothing")
     paper_W = np.interp(np.arange(width), (starts + window / 2)[known], np.array(tones)[known])
-    share_HW = mask_HW / 255
-    blended: NDArray[np.uint8] = np.rint(line_HW * share_HW + paper_W * (1 - share_HW)).astype(np.uint8)
-    return blended
+    return np.where(mask_HW > 127, line_HW, np.rint(paper_W).astype(np.uint8))  # noqa: PLR2004
