@@ -184,9 +184,10 @@ def test_what_is_written_fits_the_schema(tmp_path):
     assert SCHEMA is not None
     assert SCHEMA.submodule_search_locations
     schema = etree.XMLSchema(etree.parse(Path(next(iter(SCHEMA.submodule_search_locations))) / "page.xsd"))
+    outline = OUTLINE.astype(int)  # PAGE has whole pixels
     dates = "<Created>2026-01-01T00:00:00</Created><LastChange>2026-01-01T00:00:00</LastChange>"
     metadata = f"<Metadata><Creator>x</Creator>{dates}</Metadata>"
-    content = page_xml(page_line("alt", OUTLINE, OUTLINE[2:]), version="2019-07-15").replace("<Metadata/>", metadata)
+    content = page_xml(page_line("alt", outline, outline[2:]), version="2019-07-15").replace("<Metadata/>", metadata)
     content = content.replace('<Coords points="0,0 1,1"/>', '<Coords points="0,0 1,1 2,2"/>')
     for options in ({}, {"words": True}, {"keep": True, "words": True}):
         schema.assertValid(write(tmp_path / "p.xml", content, **options))
