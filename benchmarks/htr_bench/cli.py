@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htr_bench.chain import chain
-from htr_bench.exporters import exporters
 from htr_bench.gpu import gpu
-from htr_bench.options import batch_sizes, percentiles
-from htr_bench.plans import plans
-from htr_bench.precision import precision
+from htr_bench.options import batch_sizes
 from htr_engines.console import HtrGroup, progress
 from htr_engines.errors import EngineError, UnstableError
 
@@ -33,57 +29,47 @@ def main() -> None:
     """Measure models on this machine."""
 
 
-main.add_command(chain)
-main.add_command(exporters)
 main.add_command(gpu)
-main.add_command(plans)
-main.add_command(precision)
 
 
 @main.command()
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
-@click.option("--reference", type=EXISTING_FILE, help="What the others are compared with: MODEL.safetensors.")
+@click.option("--reference", type=EXISTING_FILE, help="Compare the others with this MODEL.safetensors.")
 @click.option("--batch", default="1,8", show_default=True, callback=batch_sizes, help="Lines in a call.")
-@click.option("--warmup", type=click.FloatRange(min=0), default=0.5, show_default=True, help="Seconds of each.")
-@click.option("--duration", type=click.FloatRange(min=0), default=3.0, show_default=True, help="Seconds, at least.")
-@click.option("--iterations", type=click.IntRange(min=1), default=10, show_default=True, help="Calls, at least.")
-@click.option("--percentile", default="50,90,99", show_default=True, callback=percentiles, help="To be shown.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all physical cores]")
-@click.option("--engine", "engines", multiple=True, help="What runs the FILEs that name none; more than once.")
-@click.option("--lines", "lines_dir", type=EXISTING_FOLDER, help="Line images to read.  [default: a drawn one]")
+@click.option("--duration", type=click.FloatRange(0), default=3.0, show_default=True, help="Least seconds of calls.")
+@click.option("--iterations", type=click.IntRange(1), default=10, show_default=True, help="Least number of calls.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all physical cores]")
+@click.option("--lines", "lines_dir", type=EXISTING_FOLDER, help="Folder of line images.  [default: a drawn line]")
 @click.option("--report", "reports", multiple=True, type=EXISTING_FOLDER, help="Validation report, for the CER.")
-@click.option("--max-variation", type=click.FloatRange(min=0), default=0.1, show_default=True, help="If stable.")
-@click.option("--clock", type=click.Choice(["wall", "cpu"]), default="wall", show_default=True, help="What to read.")
-@click.option("--json", "json_file", type=ANY_FILE, help="File for all the figures.")
-@click.option("--strict", is_flag=True, help="Exit with code 4 if something is unstable.")
+@click.option("--clock", type=click.Choice(["wall", "cpu"]), default="wall", show_default=True, help="Which time.")
+@click.option("--json", "json_file", type=ANY_FILE, help="File for all figures.")
+@click.option("--strict", is_flag=True, help="Exit with code 4 if a measurement is unstable.")
 def latency(
     targets: tuple[str, ...],
     reference: Path | None,
-    engines: tuple[str, ...],
     reports: tuple[Path, ...],
     json_file: Path | None,
     strict: bool,
     batch: tuple[int, ...],
-    percentile: tuple[float, ...],
     **settings: Any,  # noqa: ANN401 - the options that LatencyOptions holds under the same names
 ) -> None:
     """Measure TARGETs against each other: FILE or ENGINE:FILE, such as openvino:model.onnx.
 
-    All are opened in one process and called in turns, so that a noisy machine hits all alike; before that
-    each is run alone in a process of its own for its peak memory. The engine alone and the whole way from
-    image file to text are told apart. --duration and --iterations are both minimums.
+    All are opened in one process and called in turns, so that a busy machine slows all alike; before that, each runs
+    alone in its own process for its peak memory. The engine alone and the whole way from image file to text are
+    measured separately. --duration and --iterations both have to be reached.
 
-    --clock cpu takes the processor's time for this process, for a machine that others use meanwhile; give --threads 1
-    with it, since the times of all threads add up.
+    --clock cpu counts this process's processor time, for a machine in use; give --threads 1 with it, since the times
+    of all threads add up.
 
-    Exit codes: 1 if a target failed, 4 with --strict if something stayed unstable.
+    Exit codes: 1 if a target failed, 4 with --strict if a measurement stayed unstable.
     """
     from htr_bench.latency import LatencyOptions
     from htr_bench.targets import parse_targets
     from htr_export.validation.report import load_report
 
-    options = LatencyOptions(batches=batch, percentiles=percentile, **settings)
-    found = parse_targets(targets, engines, reference)
+    options = LatencyOptions(batches=batch, **settings)
+    found = parse_targets(targets, reference)
     documents = [load_report(folder) for folder in reports]
     results = _measure(found, options, documents, json_file)
     _judge(results, strict)

@@ -40,6 +40,7 @@ UNITS = {
     "cer_increase": "percentage points",
 }
 TORCH = (("fp32", False), ("fp16", False), ("fp16", True))  # precision, whether compiled; the first is the reference
+DURATION_S, CALLS = 2.0, 20  # of each measurement, at least
 HALF = ("fp16", "bf16", "int8", "mixed")  # held against the peak of FP16
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -58,14 +59,12 @@ class Part:
 @click.argument("model", type=EXISTING_FILE)
 @click.argument("targets", nargs=-1, metavar="[FILE|ENGINE:FILE]...")
 @click.option("--lines", "lines_dir", required=True, type=EXISTING_FOLDER, help="Folder of line images.")
-@click.option("--list", "list_file", type=EXISTING_FILE, help="Their list.")
+@click.option("--list", "list_file", type=EXISTING_FILE, help="Their list: .ln, .tsv, .csv, .jsonl.")
 @click.option("--limit", type=click.IntRange(min=1), default=500, show_default=True, help="Lines for the CER.")
 @click.option("--batch", default="1,8,64", show_default=True, callback=batch_sizes, help="Lines in a call.")
 @click.option("--budget", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Minutes.")
-@click.option("--duration", type=click.FloatRange(min=0), default=2.0, show_default=True, help="Seconds, at least.")
-@click.option("--iterations", type=click.IntRange(min=1), default=20, show_default=True, help="Calls, at least.")
-@click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True)
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all the figures.")
+@click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True, help="Where to run.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all figures.")
 def gpu(
     model: Path,
     targets: tuple[str, ...],
@@ -74,8 +73,6 @@ def gpu(
     limit: int,
     batch: tuple[int, ...],
     budget: float,
-    duration: float,
-    iterations: int,
     device: str,
     json_file: Path | None,
 ) -> None:
@@ -94,9 +91,7 @@ def gpu(
     with tempfile.TemporaryDirectory() as scratch:
         reference = str(Path(scratch) / "reference.npz")
         listed = str(list_file) if list_file else None
-        base = Request(
-            "peak", str(model), str(lines_dir), listed, limit, batch, duration, iterations, device, reference
-        )
+        base = Request("peak", str(model), str(lines_dir), listed, limit, batch, DURATION_S, CALLS, device, reference)
         parts = list(_parts(base, targets))
         for number, part in enumerate(parts):
             with stderr_console().status(f"{part.name} ({number + 1} of {len(parts)})"):
@@ -121,7 +116,7 @@ def _parts(base: Request, targets: Sequence[str]) -> Iterator[Part]:
         name = f"torch-{precision}" + ("-compiled" if compiled else "")
         yield Part(name, precision, replace(base, part="torch", precision=precision, compiled=compiled))
     onnxruntime = "onnxruntime-cuda" if base.device == "cuda" else "onnxruntime"
-    for target in parse_targets(targets, (), None):
+    for target in parse_targets(targets):
         engine = target.engine or (onnxruntime if target.path.suffix.lower() == ".onnx" else None)
         request = replace(base, part="file", file=str(target.path), engine=engine)
         name = f"{engine}:{target.path.name}" if engine else target.path.name

@@ -14,7 +14,7 @@ import numpy as np
 
 from htr_bench.alone import Peak, Request, run_alone
 from htr_bench.artefacts import Artefact, common_preprocessing, describe
-from htr_bench.timing import MAX_VARIATION, PERCENTILES, Timing, is_stable, summarise, trimmed_variation
+from htr_bench.timing import MAX_VARIATION, Timing, is_stable, summarise, trimmed_variation
 from htr_bench.workload import Workload, prepare_workload
 from htr_engines.backends.base import infer_lines
 from htr_engines.charset import Charset
@@ -45,7 +45,6 @@ class LatencyOptions:
     warmup: float = 0.5  # seconds per measurement, at least one call
     duration: float = 3.0  # seconds of measured calls per measurement, at least
     iterations: int = 10  # measured calls per measurement, at least
-    percentiles: tuple[float, ...] = PERCENTILES
     threads: int | None = None
     lines_dir: Path | None = None  # None: a drawn line
     max_variation: float = MAX_VARIATION
@@ -228,7 +227,7 @@ def _collect(result: TargetResult, number: int, cells: list[_Cell], options: Lat
     measurements = []
     for cell in cells:
         if cell.target == number and cell.seconds:
-            timing = summarise(cell.seconds, cell.batch, options.percentiles)
+            timing = summarise(cell.seconds, cell.batch)
             stable = is_stable(timing.variation, options.max_variation)
             measurements.append(Measurement(cell.batch, cell.scope, tuple(cell.seconds), timing, stable))
     return replace(result, measurements=tuple(measurements))

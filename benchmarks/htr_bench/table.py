@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from htr_bench.rows import Row, make_rows
-from htr_bench.timing import name_of
+from htr_bench.timing import PERCENTILES
 from htr_export.reporting import document, printable
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def make_tables(
     tables = []
     for scope in options.scopes:
         table = Table(title=f"{TITLES[scope]} (times in ms per call)", box=box.SIMPLE_HEAD, title_justify="left")
-        names = [name_of(percentile) for percentile in options.percentiles]
+        names = [f"p{percentile}" for percentile in PERCENTILES]
         left = ("#", "engine", "file", "precision")
         right = ("batch", *names, "mean", "std", "lines/s", "x ref", "peak MB", "size MB")
         quality = ("CER %", "ΔCER") if reports else ()

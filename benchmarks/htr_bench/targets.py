@@ -36,12 +36,11 @@ class Target:
         return open_any(self.path, self.engine, threads)
 
 
-def parse_targets(texts: Sequence[str], engines: Sequence[str], reference: Path | None) -> list[Target]:
+def parse_targets(texts: Sequence[str], reference: Path | None = None) -> list[Target]:
     """Read the targets of a command line; a bundle stands for each of its models.
 
     Args:
         texts: ``FILE`` or ``ENGINE:FILE``, a file or the folder of a bundle.
-        engines: that run each FILE that names none; without any, the first that can.
         reference: what ratios are relative to; it is measured first.
 
     Raises:
@@ -50,8 +49,7 @@ def parse_targets(texts: Sequence[str], engines: Sequence[str], reference: Path 
     targets = [] if reference is None else [Target(reference, is_reference=True)]
     for text in texts:
         engine, path = _split(text)
-        chosen: list[str | None] = [engine] if engine else [*engines] or [None]
-        targets += [Target(file, name) for name in chosen for file in _files(path, name)]
+        targets += [Target(file, engine) for file in _files(path, engine)]
     return list(dict.fromkeys(targets))
 
 

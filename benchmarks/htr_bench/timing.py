@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PERCENTILES = (50.0, 90.0, 99.0)
+PERCENTILES = (50, 90, 99)
 # A tenth at either end is set aside before the scatter is judged: a few interruptions by the system say
 # nothing about the engine, while those of a tenth of all calls do.
 TRIM = 0.1
@@ -31,19 +31,18 @@ class Timing:
     lines_per_second: float  # at the median
 
 
-def summarise(seconds: Sequence[float], batch: int, percentiles: Sequence[float] = PERCENTILES) -> Timing:
+def summarise(seconds: Sequence[float], batch: int) -> Timing:
     """Describe a series of calls.
 
     Args:
         seconds: one per call, at least one.
         batch: lines in a call.
-        percentiles: from 0 to 100.
     """
     values = np.asarray(seconds, np.float64)
-    found = np.percentile(values, percentiles)
+    found = np.percentile(values, PERCENTILES)
     return Timing(
         calls=len(values),
-        percentiles={name_of(rank): float(value) for rank, value in zip(percentiles, found, strict=True)},
+        percentiles={f"p{rank}": float(value) for rank, value in zip(PERCENTILES, found, strict=True)},
         mean=float(values.mean()),
         std=float(values.std(ddof=1)) if len(values) > 1 else 0.0,
         variation=trimmed_variation(values),
@@ -64,8 +63,3 @@ def trimmed_variation(seconds: Sequence[float] | np.ndarray) -> float | None:
 def is_stable(variation: float | None, limit: float) -> bool:
     """Tell whether a series scatters little enough to be ranked."""
     return variation is not None and variation <= limit
-
-
-def name_of(percentile: float) -> str:
-    """Return ``p50`` for 50 and ``p99.9`` for 99.9."""
-    return f"p{percentile:g}"

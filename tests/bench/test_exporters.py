@@ -7,10 +7,10 @@ import pytest
 from click.testing import CliRunner
 from helpers.bench_fakes import write_onnx
 
-from htr_bench import exporters, latency
+import exporters
+from htr_bench import latency
 from htr_bench.alone import Peak
 from htr_bench.artefacts import Artefact
-from htr_bench.cli import main
 from htr_bench.latency import Measurement, TargetResult
 from htr_bench.targets import Target
 from htr_bench.timing import summarise
@@ -61,8 +61,9 @@ def test_the_command_measures_what_the_exporters_write(tmp_path, monkeypatch):
     model = Model(config, Charset("abcdefg"), dict(HTRConvText(config).state_dict()), {})
     save_model(model, tmp_path / "tiny.safetensors")
     arguments = [tmp_path / "tiny.safetensors", "--json", tmp_path / "exporters.json", "--duration", 0]
-    arguments += ["--iterations", 5, "--threads", 1, "--batch", 2]
-    result = CliRunner().invoke(main, ["exporters", *map(str, arguments)])
+    arguments += ["--threads", 1, "--batch", 2]
+    monkeypatch.setattr(exporters, "ITERATIONS", 5)
+    result = CliRunner().invoke(exporters.main, list(map(str, arguments)))
     assert result.exit_code == 0, result.output
     assert "onnxruntime, batch 2: htr-export" in result.stdout
     document = json.loads((tmp_path / "exporters.json").read_text(encoding="utf-8"))

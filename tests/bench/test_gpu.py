@@ -22,16 +22,17 @@ def _one_thread(monkeypatch):
 
 
 @pytest.fixture
-def short(safetensors, lines_dir, workspace, tmp_path):
+def short(safetensors, lines_dir, workspace, tmp_path, monkeypatch):
     """Arguments for the shortest run."""
-    times = ["--duration", 0, "--iterations", 2, "--limit", 3, "--batch", "1,2"]
+    monkeypatch.setattr("htr_bench.gpu.DURATION_S", 0)
+    monkeypatch.setattr("htr_bench.gpu.CALLS", 2)
     return [
         safetensors,
         "--lines",
         lines_dir,
         "--list",
         workspace / "all.ln",
-        *times,
+        *("--limit", 3, "--batch", "1,2"),
         "--json",
         tmp_path / "gpu.json",
     ]

@@ -6,9 +6,8 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
-from htr_bench import plans
-from htr_bench.cli import main
-from htr_bench.plans import PlanFigures
+import plans
+from plans import PlanFigures
 
 FIGURES = PlanFigures(
     onnx="m.onnx",
@@ -44,13 +43,13 @@ def test_the_command_shows_and_judges(tmp_path, monkeypatch):
     model = tmp_path / "m.onnx"
     model.touch()
     monkeypatch.setattr(plans, "measure_plan", lambda *_arguments: replace(FIGURES, build_seconds=40.0))
-    arguments = ["plans", str(model), "--json", str(tmp_path / "plans.json")]
-    result = CliRunner().invoke(main, arguments)
+    arguments = [str(model), "--json", str(tmp_path / "plans.json")]
+    result = CliRunner().invoke(plans.main, arguments)
     assert result.exit_code == 0, result.output
     assert "-[✗] m.onnx: fp16 on tensorrt-rtx 1.7.1, build 40.0 s (11.0 s of CPU; limit 30 s)" in result.stdout
     document = json.loads((tmp_path / "plans.json").read_text(encoding="utf-8"))
     assert [plan["passed"] for plan in document["plans"]] == [False]
-    strict = CliRunner().invoke(main, [*arguments, "--strict"])
+    strict = CliRunner().invoke(plans.main, [*arguments, "--strict"])
     assert strict.exit_code == 4
     assert "over the limit: m.onnx" in strict.stderr
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,12 +14,9 @@ from PIL import Image
 from htr_engines.charset import Charset
 from htr_engines.errors import DataError
 from htr_engines.lines import Line
-from htr_training.check import check_data, check_lines, check_lists, frames_needed
-from htr_training.check_report import histogram
+from htr_training.check.check import check_data, check_lists, frames_needed
+from htr_training.check.report import histogram
 from htr_training.cli import main
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ABC = Charset(" abcdefghijklmnopqrstuvwxyz")
 
@@ -181,9 +178,15 @@ def test_an_empty_folder_is_refused(tmp_path):
 
 def test_lines_without_a_folder_are_checked_too(data):
     lines = [Line("a.png", data / "lines" / "a.png", "abc"), Line("x.png", data / "lines" / "x.png", "abc")]
-    report = check_lines(lines, ABC, 256)
+    report = check_lists({"": lines}, ABC, 256)
     assert kinds(report) == [("image", "x.png")]
     assert check_lists({"train": lines[:1], "val": lines[:1]}, ABC, 256).count("leak") == 1
+
+
+def test_the_log_of_the_demo_network_is_no_list():
+    report = check_data(Path(__file__).parents[2] / "training" / "demo", width=256)
+    assert report.lines == {"": 40}
+    assert report.errors == []
 
 
 def test_sentences_stay_short(data):

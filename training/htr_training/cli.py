@@ -122,12 +122,18 @@ def slim(checkpoint: Path, output: Path) -> None:
 @main.command()
 @click.argument("data", type=EXISTING_FOLDER)
 @click.option("--charset", help="iam, read2016, lam, vnondb, or a file.  [default: what the lines hold]")
-@click.option("--width", type=click.IntRange(32, 2048), default=512, show_default=True, help="Of the network.")
+@click.option(
+    "--width",
+    type=click.IntRange(32, 2048),
+    default=512,
+    show_default=True,
+    help="Width of the network's lines, in pixels.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(data: Path, charset: str | None, width: int, as_json: bool) -> None:
-    """Look DATA over before training: images, texts, lists. Exits 1 if something cannot be trained on."""
-    from htr_training.check import check_data
-    from htr_training.check_report import show, to_json
+    """Check DATA before training: images, texts, lists. Exits with 1 if something cannot be trained on."""
+    from htr_training.check.check import check_data
+    from htr_training.check.report import show, to_json
 
     report = check_data(data, _charset(charset), width)
     if as_json:
@@ -143,10 +149,11 @@ def check(data: Path, charset: str | None, width: int, as_json: bool) -> None:
 @main.command()
 @click.argument("pages", type=click.Path(exists=True, path_type=Path), nargs=-1, required=True)
 @click.option("-o", "--output", type=ANY_PATH, required=True, help="The data set's folder.")
-@click.option("--images", type=EXISTING_FOLDER, help="Where else the page images may lie.")
-@click.option("--height", type=click.IntRange(16, 512), default=64, show_default=True, help="Of a line.")
-@click.option("--format", "image_format", type=click.Choice(["jpg", "png"]), default="jpg", show_default=True)
-@click.option("--val", type=click.FloatRange(0, 0.9), default=0.0, help="Share of the pages to validate on.")
+@click.option("--images", type=EXISTING_FOLDER, help="Another folder to search for the page images.")
+@click.option(
+    "--format", "image_format", type=click.Choice(["jpg", "png"]), default="jpg", show_default=True, help="Of lines."
+)
+@click.option("--val", type=click.FloatRange(0, 0.9), default=0.0, show_default=True, help="Share of pages for val.ln.")
 @click.option("--workers", type=click.IntRange(1), help="Number of processes.  [default: one per core]")
 @click.option("--overwrite", is_flag=True, help="Replace existing lists and their lines.")
 def cut(pages: tuple[Path, ...], **options: Any) -> None:  # noqa: ANN401
@@ -162,11 +169,11 @@ def cut(pages: tuple[Path, ...], **options: Any) -> None:  # noqa: ANN401
             lambda done, total: display.update(task, completed=done, total=total),
         )
     for left in report.lost_pages[:10]:
-        click.echo(f"left out: {left.source}: {left.reason}", err=True)
+        click.echo(f"skipped: {left.source}: {left.reason}", err=True)
     if len(report.lost_pages) > 10:  # noqa: PLR2004
-        click.echo(f"left out: {len(report.lost_pages) - 10} more files or pages; see the contact sheet", err=True)
+        click.echo(f"skipped: {len(report.lost_pages) - 10} more files or pages; see the contact sheet", err=True)
     for reason, count in report.reasons.items():
-        click.echo(f"left out: {count} lines, because {reason}", err=True)
+        click.echo(f"skipped: {count} lines, because {reason}", err=True)
     lines = f"{len(report.train)} lines to train on, {len(report.val)} to validate on"
     click.echo(f"{lines}, from {report.pages} pages; look at them in {report.contact_sheet}")
 
@@ -177,11 +184,17 @@ def cut(pages: tuple[Path, ...], **options: Any) -> None:  # noqa: ANN401
 @click.option("-o", "--output", type=ANY_PATH, required=True, help="The data set's folder.")
 @click.option("--list", "list_name", default="train.ln", show_default=True, help="Name of the list of lines.")
 @click.option("--count", type=click.IntRange(1), help="Number of lines.  [default: each text once]")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
-@click.option("--height", type=click.IntRange(16, 512), default=64, show_default=True, help="In pixels.")
-@click.option("--width", type=click.IntRange(32, 8192), help="In pixels.  [default: as wide as the text]")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of styles and fonts.")
+@click.option("--width", type=click.IntRange(32, 8192), help="Width in pixels.  [default: as wide as the text]")
 @click.option("--wrap", type=click.IntRange(1), help="Break longer texts at this many characters.")
-@click.option("--format", "image_format", type=click.Choice(["png", "jpg"]), default="png", show_default=True)
+@click.option(
+    "--format",
+    "image_format",
+    type=click.Choice(["png", "jpg"]),
+    default="png",
+    show_default=True,
+    help="Of the images.",
+)
 @click.option("--workers", type=click.IntRange(1), help="Number of processes.  [default: one per core]")
 @click.option("--overwrite", is_flag=True, help="Replace an existing list and its lines.")
 def synth(**options: Any) -> None:  # noqa: ANN401
@@ -195,12 +208,12 @@ def synth(**options: Any) -> None:  # noqa: ANN401
             SynthOptions(**options), lambda done, total: display.update(task, completed=done, total=total)
         )
     for text, lacking in list(report.skipped.items())[:10]:
-        click.echo(f"left out, no font has {lacking}: {text}", err=True)
+        click.echo(f"skipped, no font has {lacking}: {text}", err=True)
     if len(report.skipped) > 10:  # noqa: PLR2004
         lacking = "".join(sorted(set("".join(report.skipped.values()))))
-        click.echo(f"left out, and {len(report.skipped) - 10} more; missing in all: {lacking}", err=True)
-    left_out = f"; {len(report.skipped)} texts left out" if report.skipped else ""
-    click.echo(f"{report.lines} lines from {report.fonts} fonts in {report.list_file}{left_out}")
+        click.echo(f"skipped, and {len(report.skipped) - 10} more; missing in all: {lacking}", err=True)
+    skipped = f"; {len(report.skipped)} texts skipped" if report.skipped else ""
+    click.echo(f"{report.lines} lines from {report.fonts} fonts in {report.list_file}{skipped}")
 
 
 def _charset(name: str | None) -> Charset | None:

@@ -11,7 +11,7 @@ import torch
 from htr_engines.errors import DataError, ImageError
 from htr_engines.preprocess import Preprocessing
 from htr_training import distributed
-from htr_training.check import ERRORS, check_lists
+from htr_training.check.check import ERRORS, check_lists
 from htr_training.data import FittedLines, Split, TrainingBatches, choose_charset, load_batches, read_split
 from htr_training.errors import RecipeError, TrainingError
 from htr_training.evaluate import read_all

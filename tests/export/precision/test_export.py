@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 from helpers.onnx_files import with_weights
@@ -98,24 +97,3 @@ def test_a_shipment_names_its_graph_by_the_precision(tmp_path):
     )
     with pytest.raises(ExportError, match="no engine runs bf16 on the CPU"):
         ship(bf16)
-
-
-def test_the_benchmark_reads_with_every_engine_of_a_variant(onnx_file, safetensors, lines_dir):
-    from htr_bench.precision import Variant, try_all
-
-    class Source:
-        def write(self, _variant):
-            return onnx_file
-
-    lines = read_lines(lines_dir)
-    variants = [Variant("float", PrecisionPlan()), Variant("half", PrecisionPlan("fp16"))]
-    rows = list(try_all(load_model(safetensors), Source(), variants, lines, 1))
-    assert [(row["name"], row["engine"]) for row in rows] == [
-        ("float", "onnxruntime"),
-        ("float", "openvino"),
-        ("half", "onnxruntime"),
-        ("half", "rounding"),
-    ]
-    for row in rows:
-        assert (row["lines"], row["changed"], row["cer_increase"]) == (len(lines), 0, 0.0)
-        assert np.isfinite(row["cer"])

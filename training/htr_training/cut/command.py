@@ -12,6 +12,7 @@ from htr_engines.errors import DataError, ImageError
 from htr_engines.files import write_text
 from htr_engines.pages.cut import cut_sheet
 from htr_engines.pages.sheets import LeftOut, Sheet, find_sheets
+from htr_engines.preprocess import Preprocessing
 from htr_training.cut.report import CutLine, CutReport, write_contact_sheet
 from htr_training.workers import map_jobs
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 NO_TEXT = "it has no transcript"
 LISTS = ("train.ln", "val.ln")
+HEIGHT = Preprocessing().height
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,7 @@ class CutOptions:
 
     sources: tuple[Path, ...]  # XML files, and folders with such files
     output: Path  # the data set's folder
-    images: Path | None = None  # where else the page images may lie
-    height: int = 64  # pixels of a line
+    images: Path | None = None  # another folder of page images
     image_format: str = "jpg"  # or "png"
     val: float = 0.0  # share of the pages whose lines go to val.ln
     workers: int | None = None  # processes; None means one per core
@@ -44,7 +45,7 @@ def cut(options: CutOptions, on_page: Callable[[int, int], None] | None = None) 
 
     Args:
         options: what to cut.
-        on_page: told the number of pages done and the number of all, after each page.
+        on_page: called after each page with the number of pages done and the total.
 
     Raises:
         DataError: if no line can be cut, or a list exists already.
@@ -66,7 +67,7 @@ def cut(options: CutOptions, on_page: Callable[[int, int], None] | None = None) 
         first = f", for example {left_out[0].source}: {left_out[0].reason}" if left_out else ""
         raise DataError(f"no line could be cut from {', '.join(map(str, options.sources))}{first}")
     train, val = _split(pages, options.val)
-    # Last and in one piece: a list never names a line that is not there.
+    # Last and in one piece: a list never names a line that is missing.
     for name, lines in zip(LISTS, (train, val), strict=True):
         if lines:
             write_text(options.output / name, "".join(f"{line.name}\n" for line in lines))
@@ -89,7 +90,7 @@ def _cut_sheet(sheet: Sheet, options: CutOptions) -> list[CutLine | LeftOut]:
     xml = str(sheet.xml)
     results: list[CutLine | LeftOut] = [LeftOut(xml, line.name, NO_TEXT) for line in sheet.page.lines if not line.text]
     try:
-        for line in cut_sheet(sheet, options.height, wanted=lambda line: bool(line.text)):
+        for line in cut_sheet(sheet, HEIGHT, wanted=lambda line: bool(line.text)):
             if line.image_HW is None:
                 results.append(LeftOut(xml, line.line.name, str(line.reason)))
                 continue

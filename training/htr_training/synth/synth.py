@@ -34,7 +34,6 @@ class SynthOptions:
     output: Path  # the data set's folder
     count: int | None = None  # lines; None renders each text once
     seed: int = 1
-    height: int = 64  # pixels
     width: int | None = None  # pixels; None lets each line be as wide as its text
     wrap: int | None = None  # characters at which longer texts are broken, at blanks
     list_name: str = "train.ln"
@@ -67,7 +66,7 @@ def synthesize(options: SynthOptions, on_line: Callable[[int, int], None] | None
 
     Args:
         options: what to render.
-        on_line: told the number of lines done and the number of all, after each line.
+        on_line: called after each line with the number of lines done and the total.
 
     Returns:
         What was rendered, and what could not be.
@@ -91,13 +90,13 @@ def synthesize(options: SynthOptions, on_line: Callable[[int, int], None] | None
         names.append(name)
         if on_line:
             on_line(len(names), len(jobs))
-    # Last and in one piece: a list never names a line that is not there.
+    # Last and in one piece: a list never names a line that is missing.
     write_text(list_file, "".join(f"{name}\n" for name in names))
     return SynthReport(len(jobs), len(fonts), list_file, skipped)
 
 
 def read_texts(path: Path, wrap: int | None = None) -> list[str]:
-    """Read one text a line, in composed form (NFC), white space collapsed, empty ones left out.
+    """Read one text a line, in composed form (NFC), white space collapsed, without empty ones.
 
     Raises:
         DataError: if there is none.
@@ -112,7 +111,7 @@ def read_texts(path: Path, wrap: int | None = None) -> list[str]:
 
 
 def select_texts(texts: list[str], fonts: tuple[Font, ...]) -> tuple[list[str], dict[str, str]]:
-    """Tell the texts that some font can draw from the others, and name what those lack."""
+    """Separate the texts that some font can draw from the others, with the characters that those lack."""
     drawable, skipped = [], {}
     for text in texts:
         lacking = missing_everywhere(text, fonts)
@@ -139,7 +138,7 @@ def _render(job: _Job, options: SynthOptions) -> str:
     """Render one line and write it with its transcript; return the image's name."""
     rng = np.random.default_rng((options.seed, job.index))
     font = job.fonts[int(rng.integers(len(job.fonts)))]
-    line_HW = render_line(font, job.text, random_style(rng), rng, height=options.height, width=options.width)
+    line_HW = render_line(font, job.text, random_style(rng), rng, width=options.width)
     stem = f"{options.list_name.rpartition('.')[0] or options.list_name}-{job.index:06d}"
     image = options.output / "lines" / f"{stem}.{options.image_format}"
     Image.fromarray(line_HW).save(image, quality=90)

@@ -1,4 +1,7 @@
-"""``htr-bench plans``: seconds, memory and size of the plans that ``htr-export trt`` builds."""
+"""Seconds, memory and size of the plans that ``htr-export trt`` builds.
+
+python benchmarks/plans.py base.onnx base.int8.onnx --json plans.json
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,11 @@ from typing import Literal
 
 import click
 
-from htr_bench.chain import EXPORT, Limits, run_step
 from htr_engines.checks import mark
 from htr_engines.console import HtrCommand, stderr_console
 from htr_engines.errors import UnstableError
+from steps import EXPORT, run_step, write_results
 
-SCHEMA_VERSION = 1
 Clock = Literal["wall", "cpu"]
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 # What is promised of plans at the published size, on two cores.
@@ -53,7 +55,7 @@ def measure_plan(onnx: Path, runtime: str, clock: Clock, folder: Path) -> PlanFi
     from htr_engines.backends.tensorrt.sidecar import read_sidecar
 
     plan = folder / "measured.plan"
-    step = run_step(f"trt {onnx.name}", [*EXPORT, "trt", str(onnx), "-o", str(plan), "--runtime", runtime], Limits())
+    step = run_step(f"trt {onnx.name}", [*EXPORT, "trt", onnx, "-o", plan, "--runtime", runtime])
     sidecar = read_sidecar(plan)
     return PlanFigures(
         onnx=onnx.name,
@@ -69,7 +71,7 @@ def measure_plan(onnx: Path, runtime: str, clock: Clock, folder: Path) -> PlanFi
     )
 
 
-@click.command("plans", cls=HtrCommand)
+@click.command(cls=HtrCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("models", type=EXISTING_FILE, nargs=-1, required=True, metavar="MODEL.onnx...")
 @click.option(
     "--runtime",
@@ -85,32 +87,25 @@ def measure_plan(onnx: Path, runtime: str, clock: Clock, folder: Path) -> PlanFi
     show_default=True,
     help="What the build is judged by; cpu on a machine that others use (TensorRT-RTX builds on the CPU alone).",
 )
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all the figures.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all figures.")
 @click.option("--strict", is_flag=True, help="Exit with code 4 if a limit is missed.")
-def plans(models: tuple[Path, ...], runtime: str, clock: Clock, json_file: Path | None, *, strict: bool) -> None:
-    """Measure the builds of plans from ONNX files against what is promised of them.
+def main(models: tuple[Path, ...], runtime: str, clock: Clock, json_file: Path | None, *, strict: bool) -> None:
+    """Measure the builds of plans from ONNX files against their limits.
 
-    A float32 graph becomes an FP16 plan. The promises hold for the published size (base) on two cores.
+    A float32 graph becomes an FP16 plan. The limits are those of the published size (base) on two cores.
     """
     from htr_engines.host import describe_environment
-    from htr_export.reporting import document, write_document
 
     environment = describe_environment()
     with tempfile.TemporaryDirectory() as scratch, stderr_console().status("building plans"):
         figures = [measure_plan(model, runtime, clock, Path(scratch)) for model in models]
     for one in figures:
         click.echo(_row(one))
-    if json_file:
-        content = {
-            "limits": {"build_seconds": SECONDS, "plan_bytes": BYTES},
-            "plans": [{**asdict(one), "passed": one.passed} for one in figures],
-        }
-        units = {"seconds": "s", "bytes": "B"}
-        report = document(
-            "htr-bench plans", content, units=units, environment=environment, schema_version=SCHEMA_VERSION
-        )
-        write_document(json_file, report)
-        click.echo(f"Next: all figures are in {json_file}")
+    content = {
+        "limits": {"build_seconds": SECONDS, "plan_bytes": BYTES},
+        "plans": [{**asdict(one), "passed": one.passed} for one in figures],
+    }
+    write_results(json_file, "plans", content, {"seconds": "s", "bytes": "B"}, environment)
     if strict and (missed := [one.onnx for one in figures if not one.passed]):
         raise UnstableError(f"over the limit: {', '.join(missed)}; run again on a quiet machine")
 
@@ -123,3 +118,7 @@ def _row(one: PlanFigures) -> str:
         f"command {one.command_seconds:.1f} s, plan {one.plan_bytes / 1e6:.1f} MB{limit}, "
         f"peak {one.peak_bytes / 1e6:.0f} MB"
     )
+
+
+if __name__ == "__main__":
+    main()

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from htr_engines.checks import mark
 from htr_export import reporting
-from htr_training.check import ERRORS, WARNINGS
+from htr_training.check.check import ERRORS, WARNINGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rich.console import Console
 
-    from htr_training.check import CheckReport
+    from htr_training.check.check import CheckReport
 
 SCHEMA_VERSION = 1
 BAR = 40  # characters of the longest bar of the histogram

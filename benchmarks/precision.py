@@ -1,4 +1,8 @@
-"""What every precision costs in accuracy on real lines, on each engine that runs it on the CPU."""
+"""What every precision costs in accuracy on real lines, on each engine that runs it on the CPU.
+
+python benchmarks/precision.py model.safetensors --lines data/dhsd/lines --list data/dhsd/val.ln \
+        --calibration-list data/dhsd/train.ln --json precision.json
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from htr_engines.console import HtrCommand, progress
+from steps import write_results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +28,6 @@ if TYPE_CHECKING:
     from htr_export.precision.precision_map import Method, PrecisionPlan
     from htr_export.validation.result import ValidationResult
 
-SCHEMA_VERSION = 1
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 # Half precision and bfloat16 also with every value rounded, which ONNX Runtime does not do on the CPU.
@@ -90,21 +94,19 @@ class Source:
         return self._ranges
 
 
-@click.command("precision", cls=HtrCommand)
+@click.command(cls=HtrCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("model", type=FILE)
 @click.option("--lines", "lines_dir", type=FOLDER, required=True, help="Folder of line images.")
 @click.option("--list", "list_file", type=FILE, required=True, help="The lines to read.")
 @click.option("--calibration-list", type=FILE, required=True, help="The lines for ranges and calibration.")
-@click.option("--calibration-lines", type=click.IntRange(min=1), default=500, show_default=True, help="Of them.")
 @click.option("--plan", "plans", type=FILE, multiple=True, help="A plan to try as well; more than once.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all physical cores]")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all the figures.")
-def precision(
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all figures.")
+def main(
     model: Path,
     lines_dir: Path,
     list_file: Path,
     calibration_list: Path,
-    calibration_lines: int,
     plans: tuple[Path, ...],
     threads: int | None,
     json_file: Path | None,
@@ -115,10 +117,9 @@ def precision(
     from htr_export.model import load_any
     from htr_export.onnx.export import CalibrationOptions
     from htr_export.precision.precision_map import DEFAULT_METHOD, read_plan
-    from htr_export.reporting import document, write_document
 
     lines = read_lines(lines_dir, list_file)
-    options = CalibrationOptions(lines=calibration_lines)
+    options = CalibrationOptions()
     variants = [*uniform_variants(), *(Variant(path.stem, read_plan(path), DEFAULT_METHOD) for path in plans)]
     environment = describe_environment()
     with tempfile.TemporaryDirectory() as folder, progress() as bar:
@@ -135,13 +136,8 @@ def precision(
         "calibration_lines": min(options.lines, len(read_lines(lines_dir, calibration_list))),
         "rows": rows,
     }
-    if json_file:
-        units = {"cer": "per cent", "cer_increase": "percentage points"}
-        report = document(
-            "htr-bench precision", content, units=units, environment=environment, schema_version=SCHEMA_VERSION
-        )
-        write_document(json_file, report)
-        click.echo(f"Next: all figures are in {json_file}")
+    units = {"cer": "per cent", "cer_increase": "percentage points"}
+    write_results(json_file, "precision", content, units, environment)
 
 
 def uniform_variants() -> list[Variant]:
@@ -208,3 +204,7 @@ def _row(variant: Variant, engine: str, size: int, result: ValidationResult) -> 
 def _line(row: Mapping[str, Any]) -> str:
     rates = f"CER {row['cer']:.3f} %, {row['cer_increase']:+.3f} points"
     return f"{row['name']} on {row['engine']}: {rates}, {row['changed']} changed, {row['bytes'] / 1e6:.1f} MB"
+
+
+if __name__ == "__main__":
+    main()

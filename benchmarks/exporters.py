@@ -1,6 +1,6 @@
 """Our ONNX against those that PyTorch's two exporters write of the same network.
 
-python -m htr_bench.exporters MODEL.safetensors --json benchmarks/results/exporters.json
+python benchmarks/exporters.py model.safetensors --batch 1 --duration 12 --json exporters.json
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 ENGINES = ("onnxruntime", "openvino")
 OURS = "htr-export"
 OPSET = 20
+ITERATIONS = 15  # calls of each, at least
 
 
 def export_ours(model: Model, path: Path) -> None:
@@ -117,23 +118,25 @@ def compare(results: list[TargetResult]) -> list[dict[str, Any]]:
     return comparison
 
 
-@click.command("exporters", cls=HtrCommand)
+@click.command(cls=HtrCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all the figures.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all figures.")
 @click.option("--batch", "batches", default="1,8", show_default=True, callback=batch_sizes, help="Lines in a call.")
 @click.option("--duration", type=click.FloatRange(min=0), default=20.0, show_default=True, help="Seconds of each.")
-@click.option("--iterations", type=click.IntRange(min=1), default=15, show_default=True, help="Calls, at least.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all physical cores]")
-def exporters(
+def main(
     model: Path,
     json_file: Path | None,
     batches: tuple[int, ...],
-    **settings: Any,  # noqa: ANN401 - the options that LatencyOptions holds under the same names
+    duration: float,
+    threads: int | None,
 ) -> None:
     """Compare our ONNX of MODEL with PyTorch's own two exports of it, on the CPU engines, in turns."""
     from htr_bench.latency import LatencyOptions
 
-    options = LatencyOptions(batches=batches, scopes=("engine",), **settings)
+    options = LatencyOptions(
+        batches=batches, scopes=("engine",), duration=duration, iterations=ITERATIONS, threads=threads
+    )
     document = run(model, options)
     for entry in document["comparison"]:
         medians = ", ".join(f"{name} {1e3 * value:.1f} ms" for name, value in entry["medians"].items())
@@ -171,3 +174,7 @@ def run(model: Path, options: LatencyOptions) -> dict[str, Any]:
     for target, result in zip(document["targets"], results, strict=True):
         target["target"] = f"{result.target.engine}:{result.target.path.name}"
     return {**document, "kind": "htr-bench exporters", "exports": exports, "comparison": compare(results)}
+
+
+if __name__ == "__main__":
+    main()

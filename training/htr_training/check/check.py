@@ -1,4 +1,4 @@
-"""Look a data set over before hours are spent on it: what cannot be trained on, and what to look at."""
+"""Check a data set before hours are spent on it: what cannot be trained on, and what to look at."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def check_data(data: Path, charset: Charset | None = None, width: int = 512) -> 
     Args:
         data: the folder. Without ``lines`` in it, the images lie beside the lists; without lists, every image
             counts.
-        charset: what the network can write; None stands for all characters that occur.
+        charset: what the network can write; None for all characters that occur.
         width: pixels that the network fits a line into.
 
     Raises:
@@ -119,17 +119,12 @@ def check_data(data: Path, charset: Charset | None = None, width: int = 512) -> 
     return check_lists(lists or {"": read_lines(folder)}, charset, width)
 
 
-def check_lines(lines: Sequence[Line], charset: Charset | None, width: int) -> CheckReport:
-    """Check the lines of one list; as :func:`check_lists`."""
-    return check_lists({"": lines}, charset, width)
-
-
 def check_lists(lists: Mapping[str, Sequence[Line]], charset: Charset | None, width: int) -> CheckReport:
     """Check lists of lines, each by itself and one against the other.
 
     Args:
         lists: name -> lines. What the first one shows is what the network learns.
-        charset: what the network can write; None stands for all characters that occur.
+        charset: what the network can write; None for all characters that occur.
         width: pixels that the network fits a line into, a multiple of 4.
 
     Returns:
