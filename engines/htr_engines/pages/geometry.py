@@ -1,6 +1,7 @@
 """Cut one line out of its page: straightened along its baseline, its surroundings painted over.
 
-Points are x and y in pixels of the page image, y downwards. A curve is a line of points about ``STEP`` apart.
+Points are x and y in pixels of the page image, y downwards. A curve is a line of points about ``STEP`` apart,
+which is the width of a strip that is bent as one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,17 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from htr_engines.errors import DataError
+from htr_engines.pages.curve import (
+    STEP,
+    curve_length,
+    diagonal,
+    enclosed_area,
+    find_nearest,
+    find_normals,
+    resample,
+    thin,
+    trace_outline,
+)
 from htr_engines.pages.warp import warp
 
 if TYPE_CHECKING:
@@ -19,18 +31,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Points = NDArray[np.float64]  # [P,2]
+    from htr_engines.pages.curve import Points
 
 BEND = 8  # points of a cut line's edge for each corner of an outline that is written
 STRAIGHT = 0.25  # pixels by which a strip that is bent as one may differ from its curve
-STEP = 8.0  # pixels between the points of a curve, and width of a strip that is bent as one
 ABOVE, BELOW = 0.75, 0.35  # how far a line reaches from its baseline, in heights of a line, where nobody says
 SHORT = 0.3  # a baseline that covers less of its polygon tells nothing of its direction
 OUTSIDE = 0.1  # heights; a baseline further out belongs to another polygon
 SMOOTHING = 0.75  # heights over which the corners of a baseline are rounded
 DETOUR = 1.5  # a baseline longer than this against its ends' distance is scribble
 DIRECTED, BENT = 4, 12  # variance along an outline by that across: some 3.5 and 6 times as long as high
-MAX_POINTS = 5000  # of an outline; real ones have some hundred
 MIN_SIZE = 8  # pixels; a smaller line shows no text
 
 
@@ -80,7 +90,7 @@ def cut_line(page_HW: NDArray[np.uint8], polygon: Points, baseline: Points, heig
     polygon, baseline = usable_polygon(polygon, page_HW.shape), usable_baseline(baseline, page_HW.shape)
     if not len(polygon) and not len(baseline):
         raise DataError("it has neither an outline nor a baseline on the image")
-    if len(polygon) and len(baseline) and _extent(baseline) < SHORT * _extent(polygon):
+    if len(polygon) and len(baseline) and diagonal(baseline) < SHORT * diagonal(polygon):
         baseline = baseline[:0]
     if not len(baseline):
         baseline = _centre_line(polygon)
@@ -89,8 +99,8 @@ def cut_line(page_HW: NDArray[np.uint8], polygon: Points, baseline: Points, heig
     baseline = _in_reading_direction(baseline, polygon)
     if not len(polygon):
         polygon = _band(baseline, height)
-    curve = _smooth_curve(baseline, _outline(polygon), _area(polygon) / _extent(polygon))
-    frame = _project(_outline(polygon), curve)
+    curve = _smooth_curve(baseline, trace_outline(polygon), enclosed_area(polygon) / diagonal(polygon))
+    frame = _project(trace_outline(polygon), curve)
     if frame.bottom - frame.top < MIN_SIZE or (frame.last - frame.first) * STEP < MIN_SIZE:
         raise DataError(f"it is smaller than {MIN_SIZE} pixels")
     return _straighten(page_HW, polygon, curve, frame)
@@ -98,7 +108,7 @@ def cut_line(page_HW: NDArray[np.uint8], polygon: Points, baseline: Points, heig
 
 def usual_height(polygons: Sequence[Points], baselines: Sequence[Points], page_height: int) -> float:
     """Return the height of a page's lines: by their outlines, else by the distances of their baselines."""
-    heights = [_area(polygon) / _extent(polygon) for polygon in polygons if len(polygon)]
+    heights = [enclosed_area(polygon) / diagonal(polygon) for polygon in polygons if len(polygon)]
     if heights:
         return float(np.median(heights))
     gaps = np.diff(sorted(baseline[:, 1].mean() for baseline in baselines if len(baseline)))
@@ -109,16 +119,16 @@ def usual_height(polygons: Sequence[Points], baselines: Sequence[Points], page_h
 def usable_polygon(polygon: Points, shape: tuple[int, ...]) -> Points:
     """Return an outline within the image, or no point if there is no area in it."""
     clipped = _clip(polygon, shape)
-    return clipped if len(clipped) > 2 and _area(clipped) > MIN_SIZE else clipped[:0]  # noqa: PLR2004
+    return clipped if len(clipped) > 2 and enclosed_area(clipped) > MIN_SIZE else clipped[:0]  # noqa: PLR2004
 
 
 def usable_baseline(baseline: Points, shape: tuple[int, ...]) -> Points:
     """Return a baseline within the image, or no point if it has no length."""
     clipped = _clip(baseline, shape)
-    if len(clipped) < 2 or _length(clipped) < 2:  # noqa: PLR2004
+    if len(clipped) < 2 or curve_length(clipped) < 2:  # noqa: PLR2004
         return clipped[:0]
     chord = clipped[-1] - clipped[0]
-    if _length(clipped) > DETOUR * np.hypot(*chord):
+    if curve_length(clipped) > DETOUR * np.hypot(*chord):
         clipped = clipped[[clipped[:, 0].argmin(), clipped[:, 0].argmax()]]
         chord = clipped[1] - clipped[0]
     if np.hypot(*chord) < 2:  # noqa: PLR2004
@@ -127,48 +137,17 @@ def usable_baseline(baseline: Points, shape: tuple[int, ...]) -> Points:
 
 
 def _clip(points: Points, shape: tuple[int, ...]) -> Points:
-    return _thin(points).clip((0, 0), (shape[1], shape[0]))
-
-
-def _thin(points: Points) -> Points:
-    """Return at most ``MAX_POINTS`` of the points, evenly."""
-    return points[:: max(1, -(-len(points) // MAX_POINTS))]
-
-
-def _length(points: Points) -> float:
-    return float(np.hypot(*np.diff(points, axis=0).T).sum())
-
-
-def _extent(points: Points) -> float:
-    """Return the diagonal of the points' bounding box."""
-    return float(np.hypot(*np.ptp(points, axis=0)))
-
-
-def _area(polygon: Points) -> float:
-    x, y = (polygon - polygon.mean(axis=0)).T
-    return float(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2)
-
-
-def _outline(polygon: Points) -> Points:
-    """Return points all along a polygon's edges."""
-    return _thin(_resample(np.concatenate([polygon, polygon[:1]])))
-
-
-def _resample(points: Points) -> Points:
-    """Return points ``STEP`` apart along a line, and its end."""
-    along = np.concatenate([[0.0], np.hypot(*np.diff(points, axis=0).T).cumsum()])
-    where = np.append(np.arange(0, along[-1], STEP), along[-1])
-    return np.stack([np.interp(where, along, points[:, 0]), np.interp(where, along, points[:, 1])], axis=1)
+    return thin(points).clip((0, 0), (shape[1], shape[0]))
 
 
 def _centre_line(polygon: Points) -> Points:
     """Return a line through the middle of an outline: bent if it is long, level if it is nearly square."""
-    points = _outline(polygon)
+    points = trace_outline(polygon)
     middle = points.mean(axis=0)
     spread, directions = np.linalg.eigh(np.cov((points - middle).T))
     direction = directions[:, 1] * np.sign(directions[0, 1] or 1)
     elongation = spread[1] / max(spread[0], 1e-9)
-    degree = 3 if elongation > BENT and _extent(polygon) > 4 * STEP else 1
+    degree = 3 if elongation > BENT and diagonal(polygon) > 4 * STEP else 1
     if elongation < DIRECTED or abs(direction[0]) < abs(direction[1]):
         direction, degree = np.array([1.0, 0.0]), 0
     across = np.array([-direction[1], direction[0]])
@@ -180,7 +159,7 @@ def _centre_line(polygon: Points) -> Points:
 
 def _smooth_curve(baseline: Points, outline: Points, height: float) -> Points:
     """Round a baseline's corners, and lengthen it on both sides until it passes the whole outline."""
-    points = _resample(baseline)
+    points = resample(baseline)
     around = max(1, round(SMOOTHING * height / STEP))
     left = points[0] - points[min(2 * around, len(points) - 1)]
     right = points[-1] - points[max(-1 - 2 * around, -len(points))]
@@ -198,32 +177,16 @@ def _extend(end: Points, direction: Points, outline: Points, around: int) -> Poi
     return end + steps[:, None] * STEP * direction
 
 
-def _normals(curve: Points) -> Points:
-    """Return unit vectors across a curve, downwards where it runs to the right."""
-    tangents = np.gradient(curve, axis=0)
-    tangents /= np.maximum(np.hypot(*tangents.T), 1e-9)[:, None]
-    return np.stack([-tangents[:, 1], tangents[:, 0]], axis=1)
-
-
-def _nearest(outline: Points, curve: Points) -> NDArray[np.int64]:
-    """Return the index of the curve's point that is nearest to each point of an outline."""
-    middle = curve.mean(axis=0)
-    # |o - c|^2 less |o|^2, which is the same for all c: a product of matrices takes a tenth of the time.
-    length_C = ((curve - middle) ** 2).sum(axis=1)
-    nearest: NDArray[np.int64] = (length_C - 2 * (outline - middle) @ (curve - middle).T).argmin(axis=1)
-    return nearest
-
-
 def _project(outline: Points, curve: Points) -> _Frame:
     """Find where along the curve an outline lies, and how far from it."""
-    nearest = _nearest(outline, curve)
-    across = ((outline - curve[nearest]) * _normals(curve)[nearest]).sum(axis=1)
+    nearest = find_nearest(outline, curve)
+    across = ((outline - curve[nearest]) * find_normals(curve)[nearest]).sum(axis=1)
     return _Frame(int(nearest.min()), int(nearest.max()), float(across.min()), float(across.max()))
 
 
 def _holds(polygon: Points, baseline: Points) -> bool:
     """Tell whether a baseline lies in an outline; some exports keep outlines that nobody looked at."""
-    frame = _project(_outline(polygon), _resample(baseline))
+    frame = _project(trace_outline(polygon), resample(baseline))
     margin = OUTSIDE * (frame.bottom - frame.top)
     return frame.top < margin and frame.bottom > -margin
 
@@ -234,7 +197,7 @@ def _in_reading_direction(baseline: Points, polygon: Points) -> Points:
     if chord[0] >= 0 or abs(chord[0]) < abs(chord[1]):
         return baseline
     if len(polygon):
-        frame = _project(_outline(polygon), _resample(baseline))
+        frame = _project(trace_outline(polygon), resample(baseline))
         if -frame.top > 2 * frame.bottom:
             return baseline
     return baseline[::-1]
@@ -242,15 +205,15 @@ def _in_reading_direction(baseline: Points, polygon: Points) -> Points:
 
 def _band(baseline: Points, height: float) -> Points:
     """Return an outline around a baseline."""
-    curve = _smooth_curve(baseline, _resample(baseline), height)
-    normals = _normals(curve)
+    curve = _smooth_curve(baseline, resample(baseline), height)
+    normals = find_normals(curve)
     return np.concatenate([curve - ABOVE * height * normals, (curve + BELOW * height * normals)[::-1]])
 
 
 def _straighten(page_HW: NDArray[np.uint8], polygon: Points, curve: Points, frame: _Frame) -> LineCut:
     """Lay the curve level, and paint over what lies outside the polygon."""
     points = curve[frame.first : frame.last + 1]
-    normals = _normals(curve)[frame.first : frame.last + 1]
+    normals = find_normals(curve)[frame.first : frame.last + 1]
     rows = np.array([0, round(frame.bottom - frame.top)])
     edges_RC2 = np.stack([points + frame.top * normals, points + frame.bottom * normals])
     kept = _bends(edges_RC2)
@@ -268,8 +231,8 @@ def _straighten(page_HW: NDArray[np.uint8], polygon: Points, curve: Points, fram
 
 def _in_line(polygon: Points, points: Points, normals: Points, top: float) -> list[tuple[float, float]]:
     """Return an outline in the columns and rows of a line that was cut along ``points``."""
-    outline = _outline(polygon)
-    nearest = _nearest(outline, points)
+    outline = trace_outline(polygon)
+    nearest = find_nearest(outline, points)
     offset = outline - points[nearest]
     normal = normals[nearest]
     along = offset[:, 0] * normal[:, 1] - offset[:, 1] * normal[:, 0]
