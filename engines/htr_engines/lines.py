@@ -1,7 +1,8 @@
 """Folders and lists of line images with their transcripts, and their images in batches as a network takes them.
 
-Three layouts: the published one (a list of image names; the transcript is the ``.txt`` of the same stem), CSV or TSV
-(``file<TAB>text``), and ``metadata.jsonl`` as Hugging Face writes it (``file_name`` and ``text``).
+Three layouts: the published one (a list of image names; the transcript is the ``.txt`` of the same stem), a table
+(CSV with commas or semicolons, or TSV: ``file<TAB>text``), and ``metadata.jsonl`` as Hugging Face writes it
+(``file_name`` and ``text``).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from htr_engines.preprocess import Preprocessing
 
+HEADERS = frozenset({"file", "file_name", "filename", "image"})  # of a table's first column
 ENCODINGS = ("utf-8-sig", "cp1258", "cp1252", "latin-1")
 
 
@@ -135,7 +137,7 @@ def read_lines(lines_dir: Path, list_file: Path | None = None) -> list[Line]:
     if suffix == ".jsonl":
         lines = list(_from_jsonl(lines_dir, list_file))
     elif suffix in {".csv", ".tsv"}:
-        lines = list(_from_table(lines_dir, list_file, "\t" if suffix == ".tsv" else ","))
+        lines = list(_from_table(lines_dir, list_file))
     else:
         names = [name.strip() for name in read_text(list_file).splitlines()]
         lines = [_published(lines_dir, name) for name in names if name]
@@ -179,14 +181,22 @@ def _from_jsonl(lines_dir: Path, list_file: Path) -> Iterator[Line]:
         yield Line(str(name), lines_dir / str(name), None if text is None else collapse(str(text)))
 
 
-def _from_table(lines_dir: Path, list_file: Path, delimiter: str) -> Iterator[Line]:
+def _csv_delimiter(content: str) -> str:
+    """Return the comma, or the semicolon that spreadsheets write where the comma is the decimal mark."""
+    name, semicolon, _ = content.lstrip().partition("\n")[0].partition(";")
+    name = name.strip('"').lower()
+    return ";" if semicolon and (name in HEADERS or name.endswith(tuple(SUFFIXES))) else ","
+
+
+def _from_table(lines_dir: Path, list_file: Path) -> Iterator[Line]:
     content = read_text(list_file)
+    delimiter = "\t" if list_file.suffix.lower() == ".tsv" else _csv_delimiter(content)
     # A TSV is not quoted: a transcript may begin with a quotation mark.
     rows = csv.reader(
         content.splitlines(), delimiter=delimiter, quoting=csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     )
     for number, row in enumerate(rows, 1):
-        if not row or (number == 1 and row[0].lower() in {"file", "file_name", "filename", "image"}):
+        if not row or (number == 1 and row[0].lower() in HEADERS):
             continue
         if len(row) < 2:  # noqa: PLR2004
             raise DataError(f"{list_file}, line {number}: expected a file name and a text, found one column")

@@ -35,6 +35,8 @@ def test_a_folder_gives_its_images_by_name(folder):
         ("l.ln", "b.png\n\na.JPG\n"),
         ("l.tsv", "file\ttext\nb.png\tdrei\na.JPG\teins  zwei\n"),
         ("l.csv", 'b.png,drei\na.JPG,"eins zwei"\n'),
+        ("l.csv", 'b.png;drei\na.JPG;"eins zwei"\n'),
+        ("l.csv", '"File";"Text"\n"b.png";drei\n"a.JPG";eins zwei\n'),
         ("l.jsonl", '{"file_name": "b.png", "text": "drei"}\n\n{"file_name": "a.JPG", "text": "eins zwei"}\n'),
     ],
 )
@@ -46,6 +48,19 @@ def test_lists_in_every_layout(folder, tmp_path, name, content):
     assert lines[1].text == "eins zwei"
     assert lines[0].text == (None if name == "l.ln" else "drei")
     assert lines[0].image == folder / "b.png"
+
+
+def test_a_semicolon_in_a_text_or_a_name_separates_nothing(folder, tmp_path):
+    path = tmp_path / "l.csv"
+    path.write_text("a.JPG,eins; zwei\nb;c.png,drei\n", encoding="utf-8")
+    assert [(line.name, line.text) for line in read_lines(folder, path)] == [
+        ("a.JPG", "eins; zwei"),
+        ("b;c.png", "drei"),
+    ]
+    path.write_text("a.JPG;eins, zwei\n", encoding="utf-8")
+    assert read_lines(folder, path)[0].text == "eins, zwei"
+    path.write_text("b;c.png,drei\n", encoding="utf-8")
+    assert read_lines(folder, path)[0].name == "b;c.png"
 
 
 def test_a_tsv_keeps_quotation_marks_and_commas(folder, tmp_path):
