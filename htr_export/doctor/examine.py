@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from htr_engines.backends import backends
 from htr_export.doctor.finding import usable
+from htr_export.doctor.gpu import nvidia_findings, probe_host
 from htr_export.doctor.jetson import jetson_findings
-from htr_export.doctor.memory import EXPORT_BYTES, disk_findings, memory_finding
-from htr_export.doctor.nvidia import nvidia_findings
 from htr_export.doctor.packages import (
     backend_findings,
     export_findings,
@@ -18,7 +17,6 @@ from htr_export.doctor.packages import (
     provider_findings,
     torch_findings,
 )
-from htr_export.doctor.surroundings import look_around
 from htr_export.doctor.system import system_findings
 from htr_export.doctor.tensorrt import (
     memory_access_findings,
@@ -30,8 +28,8 @@ from htr_export.doctor.tensorrt import (
 
 if TYPE_CHECKING:
     from htr_export.doctor.finding import Finding
+    from htr_export.doctor.gpu import Surroundings
     from htr_export.doctor.machine import Machine
-    from htr_export.doctor.surroundings import Surroundings
 
 # The libraries of ONNX Runtime's providers, by engine.
 PROVIDERS = {
@@ -67,7 +65,7 @@ class Diagnosis:
 
 def examine(machine: Machine) -> Diagnosis:
     """Look at a machine. Nothing is imported, built or sent; other programs get a few seconds to answer."""
-    around = look_around(machine)
+    around = probe_host(machine)
     export = export_findings(machine)
     tensorrt, tensorrt_device = tensorrt_findings(around), tensorrt_device_findings(around)
     rtx, rtx_device = rtx_findings(around), rtx_device_findings(around)
@@ -108,8 +106,6 @@ def _machine_findings(around: Surroundings) -> list[Finding]:
     machine = around.machine
     return [
         *system_findings(machine),
-        memory_finding(machine, EXPORT_BYTES, "an ONNX export"),
-        *disk_findings(machine),
         *nvidia_findings(around.nvidia),
         *(jetson_findings(around.board) if around.board else []),
     ]

@@ -1,4 +1,4 @@
-"""What the doctor says."""
+"""One judged fact of a machine."""
 
 from __future__ import annotations
 
@@ -21,8 +21,3 @@ class Finding:
 def usable(findings: list[Finding]) -> bool:
     """Tell whether nothing in these findings keeps their topic from working."""
     return all(finding.status in {"ok", "warning"} for finding in findings)
-
-
-def gigabytes(count: float) -> str:
-    """Return a number of bytes in gigabytes (10^9)."""
-    return f"{count / 1e9:.1f} GB"

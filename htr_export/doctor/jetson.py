@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from htr_engines.versions import release
 from htr_export.doctor.finding import Finding
-from htr_export.doctor.versions import numbers
 
 if TYPE_CHECKING:
     from htr_export.doctor.machine import Machine
@@ -41,7 +41,7 @@ class Jetson:
 
     name: str
     capability: int | None  # 87 for Orin
-    release: str  # of Jetson Linux, "36.4.3"
+    linux: str  # release of Jetson Linux, "36.4.3"
     jetpack: str | None
     power_mode: str | None
     best_mode: tuple[int, str] | None  # number and name of the mode without limits
@@ -50,27 +50,27 @@ class Jetson:
     @property
     def generation(self) -> int:
         """JetPack's major version, 0 where it is not known."""
-        return numbers(self.jetpack)[0] if self.jetpack else 0
+        return release(self.jetpack)[0] if self.jetpack else 0
 
     def older_than(self, major: int, minor: int) -> bool:
-        """Tell whether JetPack is surely older; of some releases only the major version is known."""
-        known = numbers(self.jetpack or "")
+        """Tell whether JetPack is certainly older; of some releases only the major version is known."""
+        known = release(self.jetpack or "")
         return len(known) > 0 and known < (major, minor) and (len(known) > 1 or known[0] < major)
 
 
-def jetson(machine: Machine) -> Jetson | None:
+def find_jetson(machine: Machine) -> Jetson | None:
     """Return the Jetson that this machine is, or None."""
-    release = machine.read("etc/nv_tegra_release")
+    banner = machine.read("etc/nv_tegra_release")
     chip = re.search(r"nvidia,(tegra\d+)", machine.read("proc/device-tree/compatible") or "")
-    if release is None and chip is None:
+    if banner is None and chip is None:
         return None
-    found = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", release or "")
+    found = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", banner or "")
     linux = f"{found[1]}.{found[2]}" if found else ""
     return Jetson(
         name=machine.read("proc/device-tree/model") or "NVIDIA Jetson",
         capability=CHIPS.get(chip[1]) if chip else None,
-        release=linux,
-        jetpack=_jetpack(numbers(linux)),
+        linux=linux,
+        jetpack=_jetpack(release(linux)),
         power_mode=_power_mode(machine),
         best_mode=_best_mode(machine),
         clocks_fixed=_clocks_fixed(machine),
@@ -82,10 +82,10 @@ def jetson_findings(found: Jetson) -> list[Finding]:
     return [_release_finding(found), *_power_findings(found), *_clock_findings(found)]
 
 
-def _jetpack(release: tuple[int, ...]) -> str | None:
-    if not release:
+def _jetpack(linux: tuple[int, ...]) -> str | None:
+    if not linux:
         return None
-    return JETPACKS.get(release[:3]) or JETPACKS.get(release[:2]) or FAMILIES.get(release[0])
+    return JETPACKS.get(linux[:3]) or JETPACKS.get(linux[:2]) or FAMILIES.get(linux[0])
 
 
 def _power_mode(machine: Machine) -> str | None:
@@ -111,7 +111,7 @@ def _clocks_fixed(machine: Machine) -> bool | None:
 
 def _release_finding(found: Jetson) -> Finding:
     jetpack = f"JetPack {found.jetpack}" if found.jetpack else "an unknown JetPack"
-    text = f"{found.name}, Jetson Linux {found.release or 'of an unknown release'}, {jetpack}"
+    text = f"{found.name}, Jetson Linux {found.linux or 'of an unknown release'}, {jetpack}"
     if found.older_than(6, 1):
         text += ": its TensorRT is older than 10.3, the oldest that htr-export works with"
         return Finding("Jetson", "problem", text, "install JetPack 6.1 or later")

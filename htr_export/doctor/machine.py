@@ -1,4 +1,4 @@
-"""The window through which all facts come, so that a test can put a made-up machine behind it."""
+"""A machine as the doctor sees it: the facts of its host, its Python packages and its shared libraries."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
@@ -14,40 +13,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from htr_engines.host import physical_cores
+from htr_engines.host import Host, physical_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-LONGEST = 10.0  # seconds that another program may take to answer; a driver that has to be loaded takes some
 LIBRARY_FOLDERS = ("nvidia/*/lib", "tensorrt_libs", "tensorrt_rtx_libs", "torch/lib")  # of Python packages
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What another program printed, and its exit code."""
-
-    code: int
-    text: str
-
-
-def run_program(command: Sequence[str]) -> Answer | None:
-    """Return what a program answers, or None if it is not there or does not answer in time."""
-    program = shutil.which(command[0], path=f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin:/sbin")
-    if program is None:
-        return None
-    try:
-        ended = subprocess.run(  # noqa: S603
-            [program, *command[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=LONGEST,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return Answer(ended.returncode, ended.stdout.decode("utf-8", "replace"))
 
 
 def free_bytes(folder: Path) -> int | None:
@@ -66,11 +37,9 @@ def _temporary_folder() -> Path:
 
 
 @dataclass(frozen=True)
-class Machine:
-    """A machine to look at; the defaults are the one that this process runs on."""
+class Machine(Host):
+    """A machine to examine, by default the one that this process runs on."""
 
-    root: Path = Path("/")
-    run: Callable[[Sequence[str]], Answer | None] = run_program
     free: Callable[[Path], int | None] = free_bytes
     packages: Sequence[str] = field(default_factory=lambda: tuple(sys.path))  # folders of Python packages
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
@@ -78,16 +47,9 @@ class Machine:
     system: str = field(default_factory=platform.platform)
     architecture: str = field(default_factory=platform.machine)
     cores: int = field(default_factory=physical_cores)
-    in_environment: bool = sys.prefix != sys.base_prefix  # a Python environment apart from the system's
+    in_environment: bool = sys.prefix != sys.base_prefix  # a virtual environment
     temporary: Path = field(default_factory=_temporary_folder)
     current: Path = Path()
-
-    def read(self, path: str) -> str | None:
-        """Return the content of a file under the root, or None if it cannot be read."""
-        try:
-            return (self.root / path).read_text(encoding="utf-8", errors="replace").strip("\0 \t\n")
-        except OSError:
-            return None
 
     def glob(self, pattern: str) -> list[Path]:
         """Return the paths under the root that match, sorted."""

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 from typing import TYPE_CHECKING
 
+from htr_engines.backends import DEFAULT_ENGINE, backends
+from htr_engines.versions import short
 from htr_export.doctor.finding import Finding
-from htr_export.doctor.versions import missing, out_of_range, short
 
 if TYPE_CHECKING:
-    from htr_engines.backends.base import Backend
-    from htr_export.doctor.machine import Machine
-    from htr_export.doctor.surroundings import Surroundings
+    from packaging.requirements import Requirement
 
-# Distributions that all bring the folder ``onnxruntime``.
-ONNXRUNTIMES = (
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "onnxruntime-openvino",
-    "onnxruntime-directml",
-    "onnxruntime-trt-rtx",
-)
+    from htr_engines.backends.base import Backend
+    from htr_export.doctor.gpu import Surroundings
+    from htr_export.doctor.machine import Machine
+
+ONNXRUNTIMES = backends()[DEFAULT_ENGINE].distributions
 LAST_FOR_CUDA_12 = "pip install 'onnxruntime-gpu[cuda,cudnn]<1.27'"
 TENSORRT_OF_PROVIDER = "libnvinfer.so.10"  # that the TensorRT provider links, up to ONNX Runtime 1.31
 
 
 def export_findings(machine: Machine) -> list[Finding]:
     """Judge the packages that ``htr-export onnx`` needs."""
-    lacking = missing(machine, "export")
+    lacking = _missing(machine, "export")
     if "torch" in lacking:
         return [Finding("export", "not there", "PyTorch is not installed", "pip install 'htr-export[export]'")]
     if lacking:
         text = f"not installed: {', '.join(lacking)}"
         return [Finding("export", "not there", text, "pip install 'htr-export[export]'")]
-    wrong = out_of_range(machine, "export", "export")
+    wrong = _out_of_range(machine, "export", "export")
     versions = f"PyTorch {machine.version('torch')}, onnx {machine.version('onnx')}"
     return wrong or [Finding("export", "ok", f"{versions} and what belongs to them")]
 
@@ -66,7 +63,7 @@ def onnxruntime_findings(machine: Machine) -> list[Finding]:
         extra = "gpu" if "onnxruntime-gpu" in present else "cpu"
         cure = f"pip uninstall -y {' '.join(present)} && pip install 'htr-export[{extra}]'"
         return [Finding("onnxruntime", "warning", text, cure)]
-    wrong = out_of_range(machine, "onnxruntime", "cpu") + out_of_range(machine, "onnxruntime", "gpu")
+    wrong = _out_of_range(machine, "onnxruntime", "cpu") + _out_of_range(machine, "onnxruntime", "gpu")
     name, version = next(iter(present.items()))
     providers = ", ".join(["CPU", *_providers(machine)])
     return wrong or [Finding("onnxruntime", "ok", f"{name} {version} with the providers {providers}")]
@@ -134,4 +131,34 @@ def backend_findings(around: Surroundings, backend: Backend) -> list[Finding]:
         return [Finding(name, "not there", f"{backend.package} is not installed", cure)]
     if backend.device != "cpu" and not around.has_gpu:
         return [Finding(name, "not there", f"{backend.package} {short(version)} has no NVIDIA GPU to run on")]
-    return out_of_range(machine, name, backend.extra) or [Finding(name, "ok", f"{backend.package} {short(version)}")]
+    return _out_of_range(machine, name, backend.extra) or [Finding(name, "ok", f"{backend.package} {short(version)}")]
+
+
+def _required(extra: str) -> list[Requirement]:
+    """Return what an extra of htr-export brings for this Python."""
+    from packaging.requirements import Requirement
+
+    found = [Requirement(line) for line in importlib.metadata.requires("htr-export") or []]
+    return [
+        requirement
+        for requirement in found
+        if requirement.marker is not None
+        and requirement.marker.evaluate({"extra": extra})
+        and not requirement.marker.evaluate({"extra": ""})
+    ]
+
+
+def _missing(machine: Machine, extra: str) -> list[str]:
+    """Return the packages of an extra that are not installed."""
+    return [requirement.name for requirement in _required(extra) if machine.version(requirement.name) is None]
+
+
+def _out_of_range(machine: Machine, topic: str, extra: str) -> list[Finding]:
+    """Return a problem for each package of an extra whose version htr-export does not work with."""
+    found = []
+    for requirement in _required(extra):
+        version = machine.version(requirement.name)
+        if version is not None and not requirement.specifier.contains(version, prereleases=True):
+            text = f"{requirement.name} {version} is installed, but htr-export works with {requirement.specifier}"
+            found.append(Finding(topic, "problem", text, f"pip install --upgrade 'htr-export[{extra}]'"))
+    return found

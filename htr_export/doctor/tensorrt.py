@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from htr_engines.backends import backends
+from htr_engines.backends.tensorrt.library import OLDEST, RUNTIMES
+from htr_engines.versions import release, short
 from htr_export.doctor.finding import Finding
-from htr_export.doctor.nvidia import dotted
-from htr_export.doctor.versions import numbers, short
+from htr_export.doctor.gpu import dotted
 
 if TYPE_CHECKING:
-    from htr_export.doctor.surroundings import Surroundings
+    from htr_export.doctor.gpu import Surroundings
 
-OLDEST = (10, 3)
-OLDEST_TEXT = "10.3"
+OLDEST_TEXT = ".".join(map(str, OLDEST["tensorrt"]))
 LAST_WITH_VOLTA = (10, 4)
 TURING = 75
 OPSET_OF_OLDEST = 20  # the newest that the parser of 10.3 reads
 RTX_CAPABILITIES = {75, 80, 86, 89}  # and BLACKWELL or later
 BLACKWELL = 120
-BINDINGS = ("tensorrt-cu13-bindings", "tensorrt-cu12-bindings", "tensorrt-cu13", "tensorrt-cu12", "tensorrt")
-RTX_BINDINGS = ("tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu12-bindings", "tensorrt-rtx")
+BINDINGS, RTX_BINDINGS = (backends()[runtime].distributions for runtime in RUNTIMES)
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,16 @@ def tensorrt_findings(around: Surroundings) -> list[Finding]:
     if found is None:
         return [_no_tensorrt(around)]
     name = f"TensorRT {short(found.version)}"
-    if numbers(found.version) < OLDEST:
+    if release(found.version) < OLDEST["tensorrt"]:
         text = f"{name} is older than {OLDEST_TEXT}, the oldest that htr-export works with"
         return [Finding("TensorRT", "problem", text, _install(around, "trt"))]
-    library = f"libnvinfer.so.{numbers(found.version)[0]}"
+    library = f"libnvinfer.so.{release(found.version)[0]}"
     if not around.machine.has_library(library):
         kind = f"tensorrt-cu{found.cuda or 13}-libs"
         text = f"{name} is installed without {library}, which {kind} fetches from NVIDIA's own package index"
         cure = f"pip install --force-reinstall --no-cache-dir {kind}, where that index can be reached"
         return [Finding("TensorRT", "problem", text, cure)]
-    opset = f"; it reads ONNX up to opset {OPSET_OF_OLDEST}" if numbers(found.version)[:2] == OLDEST else ""
+    opset = f"; it reads ONNX up to opset {OPSET_OF_OLDEST}" if release(found.version)[:2] == OLDEST["tensorrt"] else ""
     return [Finding("TensorRT", "ok", f"{name}{opset}")]
 
 
@@ -95,11 +95,11 @@ def tensorrt_device_findings(around: Surroundings) -> list[Finding]:
     if not around.has_gpu:
         return [Finding("TensorRT", "not there", f"{name} has no NVIDIA GPU to build for and to run on")]
     board = around.board
-    if board is not None and numbers(found.version) >= (11,) and board.older_than(7, 2):
+    if board is not None and release(found.version) >= (11,) and board.older_than(7, 2):
         text = f"{name} needs JetPack 7.2 or later, this is JetPack {board.jetpack}"
         return [Finding("TensorRT", "problem", text, f"pip uninstall -y {found.name}, and use the TensorRT of JetPack")]
     old = [capability for capability in around.capabilities if capability < TURING]
-    if old and numbers(found.version)[:2] > LAST_WITH_VOLTA:
+    if old and release(found.version)[:2] > LAST_WITH_VOLTA:
         text = f"{name} needs compute capability {dotted(TURING)} or more, this GPU has {dotted(min(old))}"
         return [Finding("TensorRT", "problem", text, f"pip install 'tensorrt-cu12=={OLDEST_TEXT}.*'")]
     older = f"pip uninstall -y {found.name} && {_for_cuda_12('trt')}"
@@ -112,7 +112,7 @@ def rtx_findings(around: Surroundings) -> list[Finding]:
     if found is None:
         cure = _install(around, "rtx") if _rtx_serves(around) else None
         return [Finding("TensorRT-RTX", "not there", "TensorRT-RTX is not installed", cure)]
-    library = f"libtensorrt_rtx.so.{numbers(found.version)[0]}"
+    library = f"libtensorrt_rtx.so.{release(found.version)[0]}"
     if not around.machine.has_library(library):
         text = f"TensorRT-RTX {short(found.version)} is installed without {library}"
         cure = f"pip install --force-reinstall tensorrt-rtx-cu{found.cuda or 13}"
@@ -155,6 +155,6 @@ def memory_access_findings(around: Surroundings) -> list[Finding]:
         return [Finding("CUDA memory", "problem", text, f"pip install {wanted}")]
     if cuda is None:
         return [Finding("CUDA memory", "ok", f"pycuda {pycuda}")]
-    older = f"pip install 'cuda-python<{numbers(cuda)[0]}'"
-    wrong = around.too_new_for_driver("CUDA memory", f"cuda-python {short(cuda)}", numbers(cuda)[0], older)
+    older = f"pip install 'cuda-python<{release(cuda)[0]}'"
+    wrong = around.too_new_for_driver("CUDA memory", f"cuda-python {short(cuda)}", release(cuda)[0], older)
     return wrong or [Finding("CUDA memory", "ok", f"cuda-python {short(cuda)}")]

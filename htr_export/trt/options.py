@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from htr_engines.backends.tensorrt.library import release
 from htr_engines.errors import ExportError
+from htr_engines.versions import release
 
 if TYPE_CHECKING:
     from pathlib import Path

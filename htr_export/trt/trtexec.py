@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from htr_engines.backends.tensorrt.library import release
+from htr_engines.versions import release
 from htr_export.trt.options import NamedShape
 
 if TYPE_CHECKING:

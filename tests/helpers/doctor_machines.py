@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from htr_export.doctor.machine import Answer, Machine
+from htr_engines.host import Answer
+from htr_export.doctor.machine import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -28,6 +28,13 @@ class _Provider:
     ranks: Mapping[str, int] = field(default_factory=dict)
 
 
+DISTRIBUTIONS = (  # each brings the same package, so only one of them may be installed
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-openvino",
+    "onnxruntime-directml",
+    "onnxruntime-trt-rtx",
+)
 _CUDA_CURE = "check the driver with nvidia-smi, and the CUDA and cuDNN libraries with 'htr-export doctor'"
 # On size base OpenVINO took 0.185 s a line where ONNX Runtime took 0.210 (benchmarks/results/exporters.json). CPUs gain
 # most by INT8, and have no kernels for half precision, which is converted at every step. The CUDA provider has no
@@ -149,7 +156,7 @@ BACKENDS = tuple(
         suffixes=(".onnx",),
         device=provider.device,
         package="onnxruntime",
-        distributions=("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml"),
+        distributions=DISTRIBUTIONS,
         extra="cpu" if provider.device == "cpu" else "gpu",
         open=functools.partial(OnnxRuntimeEngine, engine=name),
         ranks=provider.ranks,

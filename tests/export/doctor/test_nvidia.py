@@ -22,8 +22,8 @@ from helpers.doctor_machines import (
     with_gpu,
 )
 
+from htr_engines.host import Answer
 from htr_export.doctor.examine import examine
-from htr_export.doctor.machine import Answer
 
 
 def test_a_jetson_on_jetpack_6(tmp_path):

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import functools
 import importlib
-import re
 from collections import deque
 from typing import Any, Literal
 
 from htr_engines.errors import EngineError, MissingExtraError, one_line
+from htr_engines.versions import release
 
 Runtime = Literal["tensorrt", "tensorrt-rtx"]
 RUNTIMES: tuple[Runtime, ...] = ("tensorrt", "tensorrt-rtx")
@@ -42,11 +42,6 @@ def load_tensorrt(runtime: Runtime) -> Any:  # noqa: ANN401
         oldest = ".".join(str(number) for number in OLDEST[runtime])
         raise EngineError(f"{runtime} {trt.__version__} is too old; install {oldest} or later")
     return trt
-
-
-def release(version: str) -> tuple[int, ...]:
-    """Return major, minor and patch of a version: ``10.3.0.26`` -> (10, 3, 0)."""
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 
 @functools.cache

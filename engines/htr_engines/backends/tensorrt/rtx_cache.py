@@ -9,37 +9,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from htr_engines.files import atomic_path
+from htr_engines.host import Host
 
 if TYPE_CHECKING:
     from htr_engines.backends.tensorrt.cuda_memory import CudaDevice
 
 _log = logging.getLogger(__name__)
-_DRIVER = Path("/proc/driver/nvidia/version")
 
 
-def cache_path(plan_sha256: str, version: str, device: CudaDevice) -> Path:
+def cache_path(plan_sha256: str, version: str, device: CudaDevice, host: Host | None = None) -> Path:
     """Return the file for a plan's kernels: a cache serves one TensorRT-RTX, one GPU and one driver.
 
-    It lies in ``$XDG_CACHE_HOME/htr-export``, by default ``~/.cache/htr-export``, since the plan's own folder may be
-    read-only, or a bundle whose files are listed.
+    It is in ``$XDG_CACHE_HOME/htr-export``, by default ``~/.cache/htr-export``, since the plan's own folder may be
+    read-only, or a bundle whose files are listed. Where Linux does not tell the driver's version, the CUDA version that
+    it supports stands for it.
     """
-    parts = (plan_sha256[:16], f"rtx{version}", device.name, f"sm{device.compute_capability}", _driver(device))
+    driver = (host or Host()).kernel_driver()
+    driver = f"driver{driver}" if driver else f"cuda{device.driver_cuda}"
+    parts = (plan_sha256[:16], f"rtx{version}", device.name, f"sm{device.compute_capability}", driver)
     name = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part) for part in parts)
     folder = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(folder).expanduser() / "htr-export" / f"{name}.rtxcache"
 
 
-def _driver(device: CudaDevice) -> str:
-    """Return the driver's version where Linux tells it, else the CUDA version that it supports."""
-    try:
-        found = re.search(r"Kernel Module\D*([\d.]+)", _DRIVER.read_text(encoding="utf-8", errors="replace"))
-    except OSError:
-        found = None
-    return f"driver{found[1]}" if found else f"cuda{device.driver_cuda}"
-
-
 def load_cache(cache: Any, path: Path) -> bytes:  # noqa: ANN401 - an IRuntimeCache
-    """Fill a runtime cache from its file and return what was read; a file that does not serve is left aside."""
+    """Fill a runtime cache from its file and return what was read; one that it refuses is not used."""
     try:
         content = path.read_bytes()
         if cache.deserialize(content):
@@ -49,7 +43,7 @@ def load_cache(cache: Any, path: Path) -> bytes:  # noqa: ANN401 - an IRuntimeCa
         return b""
     except (OSError, RuntimeError) as error:
         reason = str(error)
-    _log.warning("the cache of compiled kernels %s is not used (%s); it will be written anew", path, reason)
+    _log.warning("the cache of compiled kernels %s is not used (%s); it will be written again", path, reason)
     return b""
 
 

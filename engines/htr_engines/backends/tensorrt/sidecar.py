@@ -16,10 +16,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from htr_engines.backends.base import TensorInfo
-from htr_engines.backends.tensorrt.library import RUNTIMES, Runtime, release
+from htr_engines.backends.tensorrt.library import RUNTIMES, Runtime
 from htr_engines.errors import EngineError
 from htr_engines.fields import choice, matching, numbers, texts, texts_by_name, typed
 from htr_engines.files import sha256_of, write_text
+from htr_engines.versions import release
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -190,9 +191,9 @@ def content_misfit(sidecar: PlanSidecar, plan: Path, onnx: Path | None = None) -
 
 
 def _version_fits(sidecar: PlanSidecar, version: str) -> bool:
-    built, here = release(sidecar.runtime_version), release(version)
+    built, here = release(sidecar.runtime_version)[:3], release(version)[:3]
     if sidecar.version_compatible:
-        return built[0] == here[0] and built <= here
+        return built[:1] == here[:1] and built <= here
     return built == here
 
 
