@@ -54,7 +54,7 @@ def test_one_file_adds_a_backend(tree):
     assert report["passed"]
     assert report["inputs"]["candidate"]["engine"] == "toy"
 
-    quick = ["--batch", "1", "--warmup", "0", "--duration", "0", "--iterations", "1", "--json", "figures.json"]
+    quick = ["--batch", "1", "--duration", "0", "--iterations", "1", "--json", "figures.json"]
     run(tree, "htr_bench", "latency", "toy:model.onnx", *quick)
     figures = json.loads((tree / "figures.json").read_text(encoding="utf-8"))
     assert figures["targets"][0]["engine"]["engine"] == "toy"
