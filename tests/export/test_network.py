@@ -15,55 +15,56 @@ from htr_engines.errors import CheckpointError
 from htr_export.network import PRESETS, HTRConvText, NetworkConfig
 
 SEEDS = {"iam": 2512, "vnondb": 2513}
+# These weights amplify rounding: float32 is off by up to 1.2e-3, by another amount on each kind of CPU.
+FLOAT32_BOUND = 3e-3
 
 
-@pytest.fixture(scope="module", params=["iam", "vnondb"])
+@pytest.fixture(scope="module", params=SEEDS)
 def golden(request):
+    """The network of golden weights, and by image (pixels, features and logits, both computed in float64)."""
     name = request.param
     num_classes = preset(name).num_classes
     network = HTRConvText(NetworkConfig(num_classes=num_classes)).eval()
     arrays = golden_arrays(read_shapes("state_dict_v2.tsv", num_classes), SEEDS[name])
     network.load_state_dict({key: torch.from_numpy(value) for key, value in arrays.items()}, strict=True)
-    return name, network
-
-
-def image_of(values, key):
-    return torch.from_numpy(values[f"{key}.image"]).float() / 255
-
-
-@pytest.fixture
-def two_threads():
-    """The golden values were computed by two; another number sums in another order, and these weights amplify that."""
-    torch.set_num_threads(2)
-
-
-@pytest.mark.base
-@pytest.mark.usefixtures("two_threads")
-def test_golden_logits(golden):
-    name, network = golden
     values = np.load(GOLDEN / "network.npz")
-    keys = [key.removesuffix(".image") for key in values.files if key.startswith(name) and key.endswith(".image")]
-    assert len(keys) == (5 if name == "iam" else 1)
-    for key in keys:
-        with torch.inference_mode():
-            logits_NTC = network(image_of(values, key)).numpy()
-        assert np.abs(logits_NTC[:, ::8] - values[f"{key}.logits"]).max() <= 2e-4, key
-        assert np.array_equal(logits_NTC.argmax(-1), values[f"{key}.argmax"]), key
-
-
-@pytest.mark.base
-@pytest.mark.usefixtures("two_threads")
-def test_golden_features_and_texts(golden):
-    name, network = golden
-    if name != "iam":
-        return
-    values = np.load(GOLDEN / "network.npz")
+    computed = {}
     with torch.inference_mode():
-        features_NTD = network.features(image_of(values, "iam.w512"))
-        logits_NTC = network.head(features_NTD).numpy()
-    assert np.abs(features_NTD[:, ::16].numpy() - values["iam.w512.features"]).max() <= 2e-4
-    texts = [reading.text for reading in decode_greedy(logits_NTC, preset("iam"))]
-    assert texts == json.loads((GOLDEN / "greedy_iam80.json").read_text(encoding="utf-8"))
+        network.double()
+        for key in (key.removesuffix(".image") for key in values.files if key.endswith(".image")):
+            if key.startswith(name):
+                pixels_N1HW = torch.from_numpy(values[f"{key}.image"])
+                features_NTD = network.features(pixels_N1HW.double() / 255)
+                computed[key] = pixels_N1HW, features_NTD.numpy(), network.head(features_NTD).numpy()
+        network.float()
+    return name, network, computed
+
+
+@pytest.mark.base
+def test_float64_is_the_published_implementation(golden):
+    name, _, computed = golden
+    values = np.load(GOLDEN / "network.npz")
+    assert len(computed) == (5 if name == "iam" else 1)
+    for key, (_, features_NTD, logits_NTC) in computed.items():
+        assert np.abs(logits_NTC[:, ::8] - values[f"{key}.logits"]).max() <= 1e-9, key
+        if f"{key}.features" in values.files:
+            assert np.abs(features_NTD[:, ::16] - values[f"{key}.features"]).max() <= 1e-9, key
+    if name == "iam":
+        texts = [reading.text for reading in decode_greedy(computed["iam.w512"][2], preset("iam"))]
+        assert texts == json.loads((GOLDEN / "greedy_iam80.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.base
+def test_float32_rounds_within_its_bound(golden):
+    _, network, computed = golden
+    for key, (pixels_N1HW, _, expected_NTC) in computed.items():
+        with torch.inference_mode():
+            logits_NTC = network(pixels_N1HW.float() / 255).numpy()
+        assert np.abs(logits_NTC - expected_NTC).max() <= FLOAT32_BOUND, key
+        second_NT, best_NT = np.sort(expected_NTC, axis=-1)[..., -2:].transpose(2, 0, 1)
+        clear_NT = best_NT - second_NT > FLOAT32_BOUND
+        assert clear_NT.mean() > 0.9, key
+        assert np.array_equal(logits_NTC.argmax(-1)[clear_NT], expected_NTC.argmax(-1)[clear_NT]), key
 
 
 def test_names_and_shapes_are_the_published_ones():
