@@ -303,7 +303,7 @@ def test_slim_checkpoints_still_serve(tmp_path, recipe, trained):
 
 def test_two_processes_learn_like_one(tmp_path, recipe):
     """The same loss, gradients and batch statistics, on gloo."""
-    script = [str(ROOT / "tests" / "fit_two_processes.py"), str(recipe)]
+    script = [str(ROOT / "tests" / "helpers" / "fit_two_processes.py"), str(recipe)]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     for launcher, target in ((torchrun, "two.pth"), ([], "one.pth")):
         line = [sys.executable, *launcher, *script, str(tmp_path / target)]
