@@ -13,7 +13,6 @@ from htr_engines.console import HtrCommand, progress
 from htr_engines.errors import DataError
 
 if TYPE_CHECKING:
-    from htr_engines.ctc import Span
     from htr_engines.pages.command import PageOptions
     from htr_engines.pages.formats import PageFormat
     from htr_engines.preprocess import Alpha
@@ -170,6 +169,8 @@ def _read(recognizer: Recognizer, sources: list[tuple[str, Path | bytes]], batch
             if result.error is not None:
                 failed += 1
                 click.echo(f"Error: {result.error}", err=True)
+            if result.doubt is not None:
+                click.echo(f"Warning: {result.source}: {result.doubt}", err=True)
             text = result.reading.text if result.reading else ""
             click.echo(json.dumps(_record(result), ensure_ascii=False) if as_json else text)
             display.update(task, advance=0 if result.page else 1)
@@ -180,23 +181,7 @@ def _record(result: LineResult) -> dict[str, Any]:
     record: dict[str, Any] = {"file": result.source, "page": result.page}
     if result.reading is None:
         return {**record, "error": result.error}
-    reading = result.reading
-    return {
-        **record,
-        "text": reading.text,
-        "confidence": round(reading.confidence, 4),
-        "words": [_span(word) for word in reading.words],
-        "characters": [_span(character) for character in reading.characters],
-    }
-
-
-def _span(span: Span) -> dict[str, Any]:
-    return {
-        "text": span.text,
-        "confidence": round(span.confidence, 4),
-        "start": round(span.start, 1),
-        "end": round(span.end, 1),
-    }
+    return {**record, **result.reading.to_dict()}
 
 
 def _self_test(folder: Path, name: str | None, threads: int | None) -> int:

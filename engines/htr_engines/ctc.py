@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,15 @@ class Span:
     start: float  # of the first frame; frames here, pixels of the image once a recogniser has scaled it
     end: float  # past the last frame
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the span for JSON, rounded to what it is good for."""
+        return {
+            "text": self.text,
+            "confidence": round(self.confidence, 4),
+            "start": round(self.start, 1),
+            "end": round(self.end, 1),
+        }
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -32,6 +41,15 @@ class Reading:
     confidence: float  # 0 to 1; geometric mean over the characters, of an empty line over the blank frames
     words: tuple[Span, ...]
     characters: tuple[Span, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the reading for JSON."""
+        return {
+            "text": self.text,
+            "confidence": round(self.confidence, 4),
+            "words": [word.to_dict() for word in self.words],
+            "characters": [character.to_dict() for character in self.characters],
+        }
 
 
 def decode_greedy(logits_NTC: NDArray[np.float32], charset: Charset) -> list[Reading]:

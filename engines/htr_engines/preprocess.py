@@ -95,7 +95,7 @@ def _decode(image: Image.Image, alpha: Alpha, name: str, *, upright: bool) -> li
         pixels += page.width * page.height
         if pixels > MAX_PIXELS:
             raise ImageError(_too_large(name))
-        pages.append(_to_grey(page, alpha, upright=upright))
+        pages.append(image_to_grey(page, alpha, upright=upright))
     return pages
 
 
@@ -103,7 +103,8 @@ def _too_large(name: str) -> str:
     return f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels; cut it into lines first"
 
 
-def _to_grey(image: Image.Image, alpha: Alpha, *, upright: bool) -> NDArray[np.uint8]:
+def image_to_grey(image: Image.Image, alpha: Alpha, *, upright: bool = True) -> NDArray[np.uint8]:
+    """Return an open image as uint8 [H,W] with white = 255; it is turned upright in place."""
     image.load()
     if upright:
         ImageOps.exif_transpose(image, in_place=True)  # a copy of a page takes long

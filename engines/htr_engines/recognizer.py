@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from htr_engines.backends.base import Closeable, infer_lines
 from htr_engines.bundle import Bundle, open_bundle, open_verified
 from htr_engines.ctc import Reading, Span, decode_greedy
-from htr_engines.errors import DataError, ImageError
-from htr_engines.preprocess import Alpha, fit_line, load_pages, scaled_width
+from htr_engines.errors import DataError, EngineError, ImageError
+from htr_engines.preprocess import Alpha, fit_line, scaled_width
 from htr_engines.selection import Selection, select
+from htr_engines.sources import doubt, load_grey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
     from htr_engines.pages.reading import PageReading
+    from htr_engines.sources import ImageSource
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class LineResult:
     page: int  # from 0; images other than TIFF have one
     reading: Reading | None
     error: str | None
+    doubt: str | None = None  # why the image is probably no line
 
 
 class Recognizer(Closeable):
@@ -61,24 +65,50 @@ class Recognizer(Closeable):
         *,
         verify: bool = True,
     ) -> None:
+        self._arguments = (str(bundle), engine, threads, alpha, verify)
+        self._closed = False
         self.bundle: Bundle = open_verified(Path(bundle)) if verify else open_bundle(Path(bundle))
         self.preprocessing = replace(self.bundle.preprocessing, alpha=alpha or self.bundle.preprocessing.alpha)
         self.selection: Selection = select(self.bundle, engine, threads)
         self.engine = self.selection.engine
 
-    def read(self, image: Path | str | bytes | NDArray[np.uint8]) -> Reading:
+    def __reduce__(self) -> tuple[Callable[..., Recognizer], tuple[Any, ...]]:
+        """Pickle as the arguments: the other process opens the bundle again."""
+        bundle, engine, threads, alpha, verify = self._arguments
+        return functools.partial(Recognizer, verify=verify), (bundle, engine, threads, alpha)
+
+    def read(self, image: ImageSource) -> Reading:
         """Read one line.
 
         Args:
-            image: a file, its content, or a grey array uint8 [H,W] with white = 255.
+            image: a path, bytes, an open file, a PIL image or an array, as :func:`htr_engines.sources.load_grey` says.
 
         Raises:
             ImageError: if it cannot be read, or holds several pages.
         """
-        pages = [image] if isinstance(image, np.ndarray) else self._pages(image)
-        if len(pages) != 1:
-            raise ImageError(f"the image has {len(pages)} pages; read it with read_all")
-        return self.read_grey(pages)[0]
+        return next(self.read_many([image]))
+
+    def read_many(self, images: Iterable[ImageSource], batch_size: int = 1) -> Iterator[Reading]:
+        """Read many lines in order.
+
+        Args:
+            images: each as in :meth:`read`.
+            batch_size: lines per run of the engine.
+
+        Raises:
+            ImageError: at the first one that cannot be read; :meth:`read_all` goes on instead.
+        """
+        waiting: list[NDArray[np.uint8]] = []
+        for image in images:
+            pages = load_grey(image, self.preprocessing.alpha)
+            if len(pages) != 1:
+                raise ImageError(f"the image has {len(pages)} pages; read it with read_all")
+            waiting += pages
+            if len(waiting) == batch_size:
+                yield from self.read_grey(waiting)
+                waiting = []
+        if waiting:
+            yield from self.read_grey(waiting)
 
     def read_page(self, xml: Path | str, images: Path | None = None, batch_size: int = 1) -> list[PageReading]:
         """Read the lines of a PAGE or ALTO file.
@@ -105,6 +135,8 @@ class Recognizer(Closeable):
 
     def read_grey(self, lines: list[NDArray[np.uint8]]) -> list[Reading]:
         """Read grey lines, each uint8 [H,W] with white = 255, as one batch."""
+        if self._closed:
+            raise EngineError("the recognizer is closed; open the bundle again")
         spec = self.preprocessing
         logits_NTC = infer_lines(self.engine, np.stack([fit_line(grey_HW, spec) for grey_HW in lines]))
         readings = decode_greedy(logits_NTC, self.bundle.charset)
@@ -114,26 +146,25 @@ class Recognizer(Closeable):
             for reading, grey_HW in zip(readings, lines, strict=True)
         ]
 
-    def read_all(self, sources: Iterable[tuple[str, Path | bytes]], batch_size: int = 1) -> Iterator[LineResult]:
+    def read_all(self, sources: Iterable[tuple[str, ImageSource]], batch_size: int = 1) -> Iterator[LineResult]:
         """Read many images in order; one that cannot be read yields an error and the rest goes on.
 
         Args:
-            sources: names, and the files or contents that they stand for.
+            sources: names, and the images that they stand for, as in :meth:`read`.
             batch_size: lines per run of the engine.
         """
         waiting: list[tuple[str, int, NDArray[np.uint8] | str]] = []
         for name, source in sources:
             try:
-                waiting.extend((name, number, page) for number, page in enumerate(self._pages(source)))
+                waiting.extend(
+                    (name, number, page) for number, page in enumerate(load_grey(source, self.preprocessing.alpha))
+                )
             except ImageError as error:
                 waiting.append((name, 0, str(error)))
             while sum(not isinstance(item, str) for _, _, item in waiting) >= batch_size:
                 batch, waiting = _split(waiting, batch_size)
                 yield from self._results(batch)
         yield from self._results(waiting)
-
-    def _pages(self, source: Path | str | bytes) -> list[NDArray[np.uint8]]:
-        return load_pages(Path(source) if isinstance(source, str) else source, self.preprocessing.alpha)
 
     def _results(self, batch: list[tuple[str, int, NDArray[np.uint8] | str]]) -> Iterator[LineResult]:
         pages = [item for _, _, item in batch if not isinstance(item, str)]
@@ -142,11 +173,13 @@ class Recognizer(Closeable):
             if isinstance(item, str):
                 yield LineResult(name, page, None, item)
             else:
-                yield LineResult(name, page, next(readings), None)
+                yield LineResult(name, page, next(readings), None, doubt(item))
 
     def close(self) -> None:
-        """Free the engine."""
-        self.engine.close()
+        """Free the engine; closing twice is harmless."""
+        if not self._closed:
+            self._closed = True
+            self.engine.close()
 
 
 def _split(
