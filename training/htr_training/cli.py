@@ -58,6 +58,24 @@ def fit(
 
 
 @main.command()
+@click.argument("name")
+@click.option("-o", "--output", type=ANY_PATH, help="File to write.  [default: NAME.toml]")
+def init(name: str, output: Path | None) -> None:
+    """Write the shipped recipe NAME with every other setting as a comment.
+
+    Recipes of published settings: iam, read2016, lam, vnondb. For other lines, begin with copiste (modern) or htromance
+    (old), and change data.root.
+    """
+    from htr_training.recipe_keys import recipe_names, write_recipe
+
+    if name not in recipe_names():
+        raise click.UsageError(f"no recipe is called {name!r}; choose one of {', '.join(recipe_names())}")
+    output = output or Path(f"{name}.toml")
+    write_recipe(name, output)
+    click.echo(f"wrote    {output}\nnext     htr-train fit {output}")
+
+
+@main.command()
 @click.argument("checkpoint", type=EXISTING_FILE)
 @click.option("--lines", type=EXISTING_FOLDER, required=True, help="Folder of line images and transcripts.")
 @click.option("--list", "list_file", type=EXISTING_FILE, help="Which of them.  [default: all]")

@@ -27,13 +27,13 @@ class NetworkRecipe:
     """The network's size: a preset, and the numbers in which it differs."""
 
     preset: str = "base"  # base, small or tiny
-    embed_dim: int = 0  # 0: the preset's, here and below
-    depth: int = 0
-    num_heads: int = 0
-    mobilevit_head_dim: int = 0
+    embed_dim: int = 0  # channels of the encoder; 0: the preset's
+    depth: int = 0  # ConvText blocks; 0: the preset's
+    num_heads: int = 0  # of attention; 0: the preset's
+    mobilevit_head_dim: int = 0  # channels of a head of MobileViT; 0: the preset's
     image_width: int = 512  # pixels that a line is fitted into
-    dropout: float = 0.1
-    drop_path: float = 0.1
+    dropout: float = 0.1  # probability
+    drop_path: float = 0.1  # probability that a block is skipped, growing to this over the depth
 
     def sizes(self) -> dict[str, int]:
         """Return the numbers of a network configuration, without the number of classes."""
@@ -47,9 +47,9 @@ class NetworkRecipe:
 class DataRecipe:
     """The lines. ``lines`` and the lists are relative to ``root``, and ``root`` to the current folder."""
 
-    root: Path = Path()
-    lines: Path = Path("lines")
-    train: Path = Path("train.ln")
+    root: Path = Path()  # folder of the data set
+    lines: Path = Path("lines")  # folder of the images
+    train: Path = Path("train.ln")  # list of the lines to learn
     val: Path = Path("val.ln")
     charset: str = "collect"  # iam, read2016, lam, vnondb; a file; or collect it from the two lists
     alpha: Literal["white", "ignore"] = "ignore"
@@ -68,9 +68,9 @@ class AugmentRecipe:
     scale: float = 0.0  # share by which a line becomes narrower at most
     flatten: float = 0.0  # share of its height that a line gets as paper above and below at most: wide hands
     elastic: float = 0.0  # pixels that a point of the 32-pixel grid moves at most
-    kernel: int = 2  # pixels of erosion or dilation at most; 1 is none
-    brightness: float = 0.4
-    contrast: float = 0.4
+    kernel: int = 2  # pixels of erosion or dilation at most; 1: none
+    brightness: float = 0.4  # share by which it changes at most
+    contrast: float = 0.4  # share by which it changes at most
     noise: float = 0.0  # standard deviation, in shares of white
 
 
@@ -80,21 +80,21 @@ class OptimizerRecipe:
 
     batch: int = 32  # lines, over all processes
     accumulate: int = 1  # parts that a batch is computed in
-    weight_decay: float = 0.05
-    beta1: float = 0.9
-    beta2: float = 0.99
-    sam_rho: float = 0.05  # 0: no SAM, half the cost
-    clip_norm: float = 0.0  # 0: no clipping
+    weight_decay: float = 0.05  # of AdamW
+    beta1: float = 0.9  # of AdamW
+    beta2: float = 0.99  # of AdamW
+    sam_rho: float = 0.05  # radius of SAM; 0: no SAM, half the cost
+    clip_norm: float = 0.0  # norm that gradients are clipped to; 0: no clipping
 
 
 @dataclass(frozen=True)
 class ScheduleRecipe:
     """The learning rate over the iterations."""
 
-    iterations: int = 100_001
-    warm_up: int = 1000
-    max_rate: float = 1e-3
-    min_rate: float = 1e-7
+    iterations: int = 100_001  # of the whole training
+    warm_up: int = 1000  # iterations over which the rate rises
+    max_rate: float = 1e-3  # learning rate at its highest
+    min_rate: float = 1e-7  # learning rate at its lowest
     mended_tail: bool = False  # the published cosine begins at iteration 0 and so turns up again at the end
 
 
@@ -102,11 +102,11 @@ class ScheduleRecipe:
 class LossRecipe:
     """The two losses and the textual context module (TCM) that computes the second."""
 
-    ctc_weight: float = 0.1
-    tcm_weight: float = 1.0  # 0: no TCM
-    tcm_width: int = 256  # of its character embedding
+    ctc_weight: float = 0.1  # of the CTC loss
+    tcm_weight: float = 1.0  # of the TCM's loss; 0: no TCM
+    tcm_width: int = 256  # channels of its character embedding
     tcm_context: int = 5  # characters on either side
-    tcm_dropout: float = 0.1
+    tcm_dropout: float = 0.1  # probability
     guide: int = 0  # iterations over which CTC takes over from an evenly spread text; for small networks
 
 
@@ -114,7 +114,7 @@ class LossRecipe:
 class EmaRecipe:
     """The moving average of the weights, which is what is validated and exported."""
 
-    decay: float = 0.9999  # the ceiling; it grows from 0.1
+    decay: float = 0.9999  # per iteration, at its highest; it grows from 0.1
 
 
 @dataclass(frozen=True)
@@ -122,22 +122,22 @@ class RunRecipe:
     """How the training runs, which changes nothing in what is learnt but rounding."""
 
     validate_every: int = 1000  # iterations
-    save_every: int = 1000
-    log_every: int = 50
+    save_every: int = 1000  # iterations
+    log_every: int = 50  # iterations
     validation_batch: int = 32
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the autocast on CUDA
     channels_last: bool = False
-    compile: bool = False
+    compile: bool = False  # through torch.compile
     threads: int = 0  # of PyTorch on the CPU; 0: its own choice
     tensorboard: bool = True  # if it is installed
-    wandb: bool = False
+    wandb: bool = False  # log to Weights & Biases, if it is installed
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides how a network is trained; the defaults are the published settings."""
 
-    seed: int = 123
+    seed: int = 123  # of weights, order and augmentation
     network: NetworkRecipe = field(default_factory=NetworkRecipe)
     data: DataRecipe = field(default_factory=DataRecipe)
     augment: AugmentRecipe = field(default_factory=AugmentRecipe)
