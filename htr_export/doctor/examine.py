@@ -12,7 +12,7 @@ from htr_export.doctor.gpu import nvidia_findings, probe_host
 from htr_export.doctor.jetson import jetson_findings
 from htr_export.doctor.packages import (
     backend_findings,
-    export_findings,
+    extra_findings,
     onnxruntime_findings,
     provider_findings,
     torch_findings,
@@ -66,7 +66,7 @@ class Diagnosis:
 def examine(machine: Machine) -> Diagnosis:
     """Look at a machine. Nothing is imported, built or sent; other programs get a few seconds to answer."""
     around = probe_host(machine)
-    export = export_findings(machine)
+    export = extra_findings(machine, "export")
     tensorrt, tensorrt_device = tensorrt_findings(around), tensorrt_device_findings(around)
     rtx, rtx_device = rtx_findings(around), rtx_device_findings(around)
     access = memory_access_findings(around)
@@ -79,6 +79,8 @@ def examine(machine: Machine) -> Diagnosis:
     others = {name: backend_findings(around, backend) for name, backend in backends().items() if name not in engines}
     packages = [
         *export,
+        *extra_findings(machine, "train"),
+        *extra_findings(machine, "pages"),
         *torch_findings(around),
         *engines["onnxruntime"],
         *(finding for engine in PROVIDERS for finding in engines[engine]),

@@ -22,17 +22,13 @@ LAST_FOR_CUDA_12 = "pip install 'onnxruntime-gpu[cuda,cudnn]<1.27'"
 TENSORRT_OF_PROVIDER = "libnvinfer.so.10"  # that the TensorRT provider links, up to ONNX Runtime 1.31
 
 
-def export_findings(machine: Machine) -> list[Finding]:
-    """Judge the packages that ``htr-export onnx`` needs."""
-    lacking = _missing(machine, "export")
-    if "torch" in lacking:
-        return [Finding("export", "not there", "PyTorch is not installed", "pip install 'htr-export[export]'")]
-    if lacking:
-        text = f"not installed: {', '.join(lacking)}"
-        return [Finding("export", "not there", text, "pip install 'htr-export[export]'")]
-    wrong = _out_of_range(machine, "export", "export")
-    versions = f"PyTorch {machine.version('torch')}, onnx {machine.version('onnx')}"
-    return wrong or [Finding("export", "ok", f"{versions} and what belongs to them")]
+def extra_findings(machine: Machine, extra: str) -> list[Finding]:
+    """Judge what an extra of htr-export brings: whether it is installed, in versions that work."""
+    versions = {requirement.name: machine.version(requirement.name) for requirement in _required(extra)}
+    if missing := [name for name, version in versions.items() if version is None]:
+        return [Finding(extra, "not there", f"not installed: {', '.join(sorted(missing))}", _install(extra))]
+    installed = ", ".join(f"{name} {short(version)}" for name, version in versions.items() if version)
+    return _out_of_range(machine, extra, extra) or [Finding(extra, "ok", installed)]
 
 
 def torch_findings(around: Surroundings) -> list[Finding]:
@@ -56,12 +52,12 @@ def onnxruntime_findings(machine: Machine) -> list[Finding]:
     """Judge ONNX Runtime on the CPU."""
     present = _onnxruntimes(machine)
     if not present:
-        return [Finding("onnxruntime", "not there", "ONNX Runtime is not installed", "pip install 'htr-export[cpu]'")]
+        return [Finding("onnxruntime", "not there", "ONNX Runtime is not installed", _install("cpu"))]
     if len(present) > 1:
         names = " and ".join(f"{name} {version}" for name, version in present.items())
         text = f"{names} are installed together and overwrite each other's files"
         extra = "gpu" if "onnxruntime-gpu" in present else "cpu"
-        cure = f"pip uninstall -y {' '.join(present)} && pip install 'htr-export[{extra}]'"
+        cure = f"pip uninstall -y {' '.join(present)} && {_install(extra)}"
         return [Finding("onnxruntime", "warning", text, cure)]
     wrong = _out_of_range(machine, "onnxruntime", "cpu") + _out_of_range(machine, "onnxruntime", "gpu")
     name, version = next(iter(present.items()))
@@ -93,7 +89,7 @@ def provider_findings(around: Surroundings, provider: str, topic: str) -> list[F
     if provider not in _providers(machine):
         cure = None
         if around.has_gpu and around.board is None and provider == "cuda":
-            cure = "pip install 'htr-export[gpu]'" if around.nvidia.cuda != 12 else LAST_FOR_CUDA_12  # noqa: PLR2004
+            cure = _install("gpu") if around.nvidia.cuda != 12 else LAST_FOR_CUDA_12  # noqa: PLR2004
             cure = f"pip uninstall -y {' '.join(present)} && {cure}" if present else cure
         return [Finding(topic, "not there", f"no ONNX Runtime with the provider {provider} is installed", cure)]
     if len(present) > 1:
@@ -126,9 +122,8 @@ def backend_findings(around: Surroundings, backend: Backend) -> list[Finding]:
     """Judge a backend by what it states of itself: its package, the versions that its extra asks for, its device."""
     machine, name = around.machine, backend.name
     version = machine.version(*backend.distributions)
-    cure = f"pip install 'htr-export[{backend.extra}]'"
     if version is None:
-        return [Finding(name, "not there", f"{backend.package} is not installed", cure)]
+        return [Finding(name, "not there", f"{backend.package} is not installed", _install(backend.extra))]
     if backend.device != "cpu" and not around.has_gpu:
         return [Finding(name, "not there", f"{backend.package} {short(version)} has no NVIDIA GPU to run on")]
     return _out_of_range(machine, name, backend.extra) or [Finding(name, "ok", f"{backend.package} {short(version)}")]
@@ -142,15 +137,15 @@ def _required(extra: str) -> list[Requirement]:
     return [
         requirement
         for requirement in found
-        if requirement.marker is not None
+        if requirement.name != "htr-export"  # one extra that includes another
+        and requirement.marker is not None
         and requirement.marker.evaluate({"extra": extra})
         and not requirement.marker.evaluate({"extra": ""})
     ]
 
 
-def _missing(machine: Machine, extra: str) -> list[str]:
-    """Return the packages of an extra that are not installed."""
-    return [requirement.name for requirement in _required(extra) if machine.version(requirement.name) is None]
+def _install(extra: str) -> str:
+    return f"pip install 'htr-export[{extra}]'"
 
 
 def _out_of_range(machine: Machine, topic: str, extra: str) -> list[Finding]:

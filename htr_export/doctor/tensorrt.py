@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from htr_export.doctor.gpu import Surroundings
 
 OLDEST_TEXT = ".".join(map(str, OLDEST["tensorrt"]))
+JETPACK_OF_EXTRA = 6  # whose CUDA the extra ``jetson`` is meant for
 LAST_WITH_VOLTA = (10, 4)
 TURING = 75
 OPSET_OF_OLDEST = 20  # the newest that the parser of 10.3 reads
@@ -152,6 +153,8 @@ def memory_access_findings(around: Surroundings) -> list[Finding]:
         text = "neither cuda-python nor pycuda is installed, and plans need one of them"
         runs = around.nvidia.cuda
         wanted = f"'cuda-python>={runs},<{runs + 1}'" if runs else "cuda-python"
+        if around.board is not None and around.board.generation == JETPACK_OF_EXTRA:
+            wanted = "'htr-export[jetson]'"
         return [Finding("CUDA memory", "problem", text, f"pip install {wanted}")]
     if cuda is None:
         return [Finding("CUDA memory", "ok", f"pycuda {pycuda}")]

@@ -49,7 +49,7 @@ def test_a_bare_container_of_two_gibibytes(tmp_path):
     assert ("1.5 cores of 8" in processor[0][1][1], processor[1][1]) == (True, "--threads 1")
     assert (able(diagnosis.builds), able(diagnosis.engines), diagnosis.choice) == ([], ["onnxruntime"], "onnxruntime")
     assert of(diagnosis, "export") == (
-        [("not there", "PyTorch is not installed")],
+        [("not there", "not installed: jinja2, onnx, onnxscript, rapidfuzz, safetensors, torch")],
         ["pip install 'htr-export[export]'"],
     )
     assert of(diagnosis, "GPU")[0] == [("not there", "no NVIDIA GPU")]

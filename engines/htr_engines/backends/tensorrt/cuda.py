@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from htr_engines.backends.tensorrt.cuda_python_memory import CudaPythonMemory
 from htr_engines.backends.tensorrt.pycuda_memory import PycudaMemory
 from htr_engines.errors import MissingExtraError
+from htr_engines.host import Host
 
 if TYPE_CHECKING:
     from htr_engines.backends.tensorrt.cuda_memory import CudaMemory
@@ -16,7 +17,7 @@ def open_cuda(extra: str) -> CudaMemory:
     """Open the GPU, with ``cuda-python`` if it is installed, else with ``pycuda``.
 
     Args:
-        extra: of ``htr-export`` that would install one.
+        extra: of ``htr-export`` that installs one; on a Jetson it is always ``jetson``.
 
     Raises:
         MissingExtraError: if neither is installed.
@@ -27,4 +28,5 @@ def open_cuda(extra: str) -> CudaMemory:
             return memory()
         except ImportError:
             continue
-    raise MissingExtraError("cuda", extra)
+    on_jetson = Host().read("etc/nv_tegra_release") is not None
+    raise MissingExtraError("cuda", "jetson" if on_jetson else extra)
