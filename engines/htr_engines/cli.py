@@ -151,7 +151,7 @@ def _standard_input(content: bytes) -> list[tuple[str, Path | bytes]]:
 
 def _listed(path: Path) -> list[tuple[str, Path | bytes]]:
     """Return the paths in a list: relative to the current folder, to the list's, or to ``lines`` beside the list."""
-    from htr_engines.lines import read_text
+    from htr_engines.text import read_text
 
     if not path.is_file():
         raise DataError(f"{path} does not exist; give a list of image paths after the @")

@@ -156,6 +156,11 @@ def resident_bytes() -> int:
     return int(statm.split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm else 0
 
 
+def cache_folder() -> Path:
+    """Return where what can be made again is kept: ``$XDG_CACHE_HOME/htr-export``, by default in ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "htr-export"
+
+
 def hardware_of(environment: Mapping[str, Any]) -> str:
     """Return in one line what an environment's latencies depend on: its CPU, how many cores of it, and its GPUs."""
     gpus = [str(gpu.get("name")) for gpu in environment["gpus"]]

@@ -18,6 +18,7 @@ import numpy as np
 from htr_engines.errors import DataError, ImageError
 from htr_engines.files import sha256_of
 from htr_engines.preprocess import SUFFIXES, load_line
+from htr_engines.text import collapse, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from htr_engines.preprocess import Preprocessing
 
 HEADERS = frozenset({"file", "file_name", "filename", "image"})  # of a table's first column
-ENCODINGS = ("utf-8-sig", "cp1258", "cp1252", "latin-1")
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,9 @@ def read_lines(lines_dir: Path, list_file: Path | None = None) -> list[Line]:
     """Collect the lines of a folder.
 
     Args:
-        lines_dir: the folder of images, to which the names in the list are relative.
-        list_file: a ``.ln`` or ``.txt`` list, ``.csv``, ``.tsv`` or ``.jsonl``; without one, every image in the
-            folder by name.
+        lines_dir: the folder of line images or of PAGE and ALTO files, to which the names in the list are relative.
+        list_file: a ``.ln`` or ``.txt`` list of images or of PAGE and ALTO files, ``.csv``, ``.tsv`` or ``.jsonl``;
+            without one, every line of every page in the folder, or else every image in it by name.
 
     Returns:
         The lines in the order of the list. Whether each image exists and can be read is not looked at.
@@ -126,11 +126,7 @@ def read_lines(lines_dir: Path, list_file: Path | None = None) -> list[Line]:
     if not lines_dir.is_dir():
         raise DataError(f"{lines_dir} is not a folder; give the folder that holds the line images")
     if list_file is None:
-        names = sorted(path.name for path in lines_dir.iterdir() if path.suffix.lower() in SUFFIXES)
-        lines = [_published(lines_dir, name) for name in names]
-        if not lines:
-            raise DataError(f"{lines_dir} holds no image; give the folder that holds the line images")
-        return lines
+        return _all_of(lines_dir)
     if not list_file.is_file():
         raise DataError(f"{list_file} does not exist; give the list of lines to read")
     suffix = list_file.suffix.lower()
@@ -139,27 +135,28 @@ def read_lines(lines_dir: Path, list_file: Path | None = None) -> list[Line]:
     elif suffix in {".csv", ".tsv"}:
         lines = list(_from_table(lines_dir, list_file))
     else:
-        names = [name.strip() for name in read_text(list_file).splitlines()]
-        lines = [_published(lines_dir, name) for name in names if name]
+        lines = list(_from_names(lines_dir, list_file))
     if not lines:
         raise DataError(f"{list_file} names no line; it should hold one image file name per line")
     return lines
 
 
-def read_text(path: Path) -> str:
-    """Decode a text file as the published training does: UTF-8, else cp1258, else cp1252."""
-    content = path.read_bytes()
-    for encoding in ENCODINGS:
-        try:
-            return content.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise AssertionError("latin-1 decodes any bytes")
+def _all_of(lines_dir: Path) -> list[Line]:
+    """Return every line of every page in a folder, or else every image in it by name."""
+    if any(path.suffix.lower() == ".xml" for path in lines_dir.rglob("*")):
+        return _from_pages([lines_dir])
+    names = sorted(path.name for path in lines_dir.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not names:
+        raise DataError(f"{lines_dir} holds no image and no page; give the folder that holds the line images")
+    return [_published(lines_dir, name) for name in names]
 
 
-def collapse(text: str) -> str:
-    """Collapse white space to single blanks and strip the ends."""
-    return " ".join(text.split())
+def _from_names(lines_dir: Path, list_file: Path) -> Iterator[Line]:
+    for name in read_text(list_file).splitlines():
+        if name.strip().lower().endswith(".xml"):
+            yield from _from_pages([lines_dir / name.strip()])
+        elif name.strip():
+            yield _published(lines_dir, name.strip())
 
 
 def _published(lines_dir: Path, name: str) -> Line:
@@ -167,6 +164,15 @@ def _published(lines_dir: Path, name: str) -> Line:
     transcript = image.with_suffix(".txt")
     text = collapse(read_text(transcript)) if transcript.is_file() else None
     return Line(name, image, text)
+
+
+def _from_pages(sources: list[Path]) -> list[Line]:
+    from htr_engines.pages.lines import page_lines
+
+    lines = [Line(name, image, text) for name, image, text in page_lines(sources)]
+    if not lines:
+        raise DataError(f"{sources[0]}: no line of its pages has a transcript; give pages with text")
+    return lines
 
 
 def _from_jsonl(lines_dir: Path, list_file: Path) -> Iterator[Line]:

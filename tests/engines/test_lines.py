@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from htr_engines.errors import DataError
 from htr_engines.files import atomic_folder, atomic_path, sha256_of
-from htr_engines.lines import Line, collapse, fingerprint, load_batches, read_lines
+from htr_engines.lines import Line, fingerprint, load_batches, read_lines
 from htr_engines.preprocess import Preprocessing
+from htr_engines.text import collapse
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import numpy as np
 from lxml import etree
 
 from htr_engines.errors import DataError
-from htr_engines.lines import collapse
+from htr_engines.text import collapse
 
 if TYPE_CHECKING:
     from pathlib import Path

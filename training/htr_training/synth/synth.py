@@ -13,7 +13,7 @@ from PIL import Image
 
 from htr_engines.errors import DataError
 from htr_engines.files import write_text
-from htr_engines.lines import collapse, read_text
+from htr_engines.text import collapse, read_text
 from htr_training.synth.fonts import Font, find_fonts, missing_everywhere
 from htr_training.synth.render import random_style, render_line
 from htr_training.workers import map_jobs

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from htr_engines.files import atomic_path
-from htr_engines.host import Host
+from htr_engines.host import Host, cache_folder
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from htr_engines.backends.tensorrt.cuda_memory import CudaDevice
 
 _log = logging.getLogger(__name__)
@@ -28,8 +28,7 @@ def cache_path(plan_sha256: str, version: str, device: CudaDevice, host: Host | 
     driver = f"driver{driver}" if driver else f"cuda{device.driver_cuda}"
     parts = (plan_sha256[:16], f"rtx{version}", device.name, f"sm{device.compute_capability}", driver)
     name = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part) for part in parts)
-    folder = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(folder).expanduser() / "htr-export" / f"{name}.rtxcache"
+    return cache_folder() / f"{name}.rtxcache"
 
 
 def load_cache(cache: Any, path: Path) -> bytes:  # noqa: ANN401 - an IRuntimeCache
