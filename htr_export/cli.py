@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from htr_engines.charset import PRESETS, Charset, preset, read_charset
-from htr_engines.console import HtrGroup, progress, stderr_console
+from htr_engines.console import HtrGroup, show_progress
 from htr_export.doctor.command import doctor_command
 from htr_export.onnx.options import chosen_options, onnx_options
 from htr_export.search.command import search_command
@@ -59,7 +59,7 @@ def strip(checkpoint: Path, output: Path, dataset: str | None, charset_file: Pat
     charset = chosen_charset(dataset, charset_file)
     if output.suffix != ".safetensors":
         raise click.UsageError(f"{output} should end in .safetensors")
-    with stderr_console().status("reading the checkpoint"):
+    with show_progress("reading the checkpoint"):
         from htr_export.strip import strip_checkpoint
 
         report = strip_checkpoint(checkpoint, output, charset, weights)
@@ -107,7 +107,7 @@ def onnx(
     charset = chosen_charset(dataset, charset_file)
     if output.suffix != ".onnx":
         raise click.UsageError(f"{output} should end in .onnx")
-    with stderr_console().status("loading PyTorch") as status:
+    with show_progress("loading PyTorch") as progress:
         from htr_engines.lines import read_lines
         from htr_export.model import load_any
         from htr_export.onnx.checks import OnnxTolerance
@@ -116,7 +116,7 @@ def onnx(
         options = chosen_options(**graph)
         loaded = load_any(model, charset, weights)
         lines = read_lines(lines_dir, list_file) if lines_dir else []
-        checks = export_onnx(loaded, output, options, OnnxTolerance(atol, rtol), lines, status.update)
+        checks = export_onnx(loaded, output, options, OnnxTolerance(atol, rtol), lines, progress)
     for check in checks:
         click.echo(check)
     click.echo(f"wrote {output} ({megabytes(output.stat().st_size)}, {options.precision}, opset {options.opset})")
@@ -141,7 +141,7 @@ def bundle(models: tuple[Path, ...], output: Path, reports: tuple[Path, ...], la
     The MODELs are one network in several forms: ONNX files, and plans for several GPUs. htr-read takes the fastest
     that fits; one without a --report of its own is unproven and taken only where no proven one fits.
     """
-    with stderr_console().status("bundling"):
+    with show_progress("bundling"):
         from htr_export.bundle.writer import write_bundle
 
         manifest = write_bundle(models, output, reports, latencies)
@@ -178,9 +178,8 @@ def ship(
     lie in NAME.htr.work beside the bundle.
     """
     charset = chosen_charset(dataset, charset_file)
-    with progress() as display:
-        task = display.add_task("loading PyTorch", total=None)
-        from htr_export.ship import Progress, ShipRequest
+    with show_progress("loading PyTorch") as progress:
+        from htr_export.ship import ShipRequest
         from htr_export.ship import ship as ship_all
 
         request = ShipRequest(
@@ -195,12 +194,7 @@ def ship(
             limit,
             threads,
         )
-        listener = Progress(
-            on_step=lambda name: display.update(task, description=name, total=None, completed=0),
-            on_lines=lambda lines: display.update(task, total=lines, completed=0),
-            on_line=lambda lines: display.advance(task, lines),
-        )
-        steps = ship_all(request, listener)
+        steps = ship_all(request, progress)
     for step in steps:
         took = f"{step.seconds:.1f} s" if step.done else "unchanged"
         click.echo(f"{step.name:9}{took:>10}  {step.result}")

@@ -12,6 +12,7 @@ from htr_engines.bundle import MANIFEST, SCHEMA_VERSION
 from htr_engines.errors import ExportError, ParityError
 from htr_engines.files import sha256_of, write_text
 from htr_engines.lines import fingerprint, read_lines
+from htr_engines.progress import SILENT
 from htr_export.bundle.writer import write_bundle
 from htr_export.model import load_model
 from htr_export.onnx.export import OnnxOptions, export_onnx, tool_version
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from htr_engines.charset import Charset
+    from htr_engines.progress import Progress
     from htr_export.checkpoint import Weights
 
 
@@ -65,21 +67,12 @@ class Step:
     result: str
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Whom a shipment tells how far it is."""
-
-    on_step: Callable[[str], None] = lambda _: None
-    on_lines: Callable[[int], None] = lambda _: None  # how many lines validation will read
-    on_line: Callable[[int], None] = lambda _: None  # how many it has read since the last call
-
-
-def ship(request: ShipRequest, progress: Progress | None = None) -> list[Step]:
+def ship(request: ShipRequest, progress: Progress = SILENT) -> list[Step]:
     """Turn a checkpoint into a validated bundle.
 
     Args:
         request: what to ship.
-        progress: told how far the work is.
+        progress: told the steps; counts the lines of the validation.
 
     Returns:
         The steps in order.
@@ -88,7 +81,6 @@ def ship(request: ShipRequest, progress: Progress | None = None) -> list[Step]:
         ParityError: if the exported model does not read as well; no bundle is written then.
         HtrError: if an input cannot be used.
     """
-    progress = progress or Progress()
     if "bf16" in request.onnx.plan.precisions:
         raise ExportError(
             "no engine runs bf16 on the CPU, so it cannot be proven on lines and bundled; use 'htr-export onnx' and "
@@ -133,7 +125,7 @@ class _Memory:
 
 
 def _strip(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
-    progress.on_step("strip")
+    progress.step("strip")
     output = request.work / "model.safetensors"
     characters = request.charset.characters if request.charset else None
     inputs = [sha256_of(request.checkpoint) if request.checkpoint.is_file() else None, characters, request.weights]
@@ -148,7 +140,7 @@ def _strip(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
 
 
 def _onnx(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
-    progress.on_step("onnx")
+    progress.step("onnx")
     model, output = request.work / "model.safetensors", request.model
     lines = read_lines(request.lines_dir, request.list_file) if request.onnx.precision != "fp32" else []
     done, seconds = memory.run(
@@ -160,14 +152,14 @@ def _onnx(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
             output,
             request.onnx,
             lines=lines,
-            on_step=lambda what: progress.on_step(f"onnx: {what}"),
+            progress=progress,
         ),
     )
     return Step("onnx", done, seconds, f"{output.stat().st_size / 1e6:.1f} MB, {request.onnx.precision}")
 
 
 def _validate(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
-    progress.on_step("validate")
+    progress.step("validate")
     candidate, report = request.model, request.work / "report"
     validation = ValidationRequest(
         reference=request.work / "model.safetensors",
@@ -184,7 +176,7 @@ def _validate(request: ShipRequest, memory: _Memory, progress: Progress) -> Step
         "validate",
         [sha256_of(validation.reference), sha256_of(candidate), lines, request.max_cer_increase],
         report / "report.json",
-        lambda: validate_files(validation, progress.on_lines, progress.on_line),
+        lambda: validate_files(validation, progress),
     )
     document = load_report(report)
     if not document["passed"]:
@@ -193,7 +185,8 @@ def _validate(request: ShipRequest, memory: _Memory, progress: Progress) -> Step
 
 
 def _bundle(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
-    progress.on_step("bundle")
+    progress.step("bundle")
+    progress.total(None)
     model, report = request.model, request.work / "report"
     done, seconds = memory.run(
         "bundle",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,12 @@ import click
 from htr_engines.errors import HtrError, MissingExtraError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress as Bars
+
+    from htr_engines.progress import Progress
 
 # The extra of the wheel that brings each package that the base install lacks.
 EXPORT = ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "rapidfuzz", "jinja2")
@@ -84,7 +89,7 @@ def stderr_console() -> Console:
     return Console(stderr=True)
 
 
-def progress(console: Console | None = None) -> Progress:
+def progress(console: Console | None = None) -> Bars:
     """Return a progress display on stderr with elapsed and remaining time; silent where stderr is no terminal."""
     from rich.progress import (
         BarColumn,
@@ -107,3 +112,33 @@ def progress(console: Console | None = None) -> Progress:
         disable=not console.is_terminal,
         transient=True,
     )
+
+
+@contextlib.contextmanager
+def show_progress(what: str) -> Iterator[Progress]:
+    """Show on stderr how far work is; silent where stderr is no terminal.
+
+    Args:
+        what: the first step.
+    """
+    with progress() as bars:
+        yield _Bar(bars, what)
+
+
+class _Bar:
+    """One bar as a :class:`htr_engines.progress.Progress`."""
+
+    def __init__(self, bars: Bars, what: str) -> None:
+        self._bars, self._what = bars, what
+        self._task = bars.add_task(what, total=None)
+
+    def step(self, what: str) -> None:
+        self._what = what
+        self._bars.update(self._task, description=what)
+
+    def total(self, amount: float | None) -> None:
+        self._bars.remove_task(self._task)  # rich cannot make a known total unknown again
+        self._task = self._bars.add_task(self._what, total=amount)
+
+    def advance(self, amount: float = 1) -> None:
+        self._bars.advance(self._task, amount)

@@ -14,6 +14,7 @@ import torch
 from htr_engines.errors import ExportError, one_line
 from htr_engines.files import atomic_path
 from htr_engines.lines import load_batches
+from htr_engines.progress import SILENT
 from htr_export.network.config import IMAGE_WIDTHS
 from htr_export.onnx.checks import OnnxTolerance, check_lowered, check_onnx
 from htr_export.precision.calibration import calibrate
@@ -22,13 +23,14 @@ from htr_export.precision.precision_map import DEFAULT_METHOD, Method, Precision
 from htr_export.precision.ranges import measure_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import onnx_ir as ir
 
     from htr_engines.checks import Check
     from htr_engines.lines import Line
+    from htr_engines.progress import Progress
     from htr_export.model import Model
 
 OPSETS = range(18, 24)
@@ -92,7 +94,7 @@ def export_onnx(
     options: OnnxOptions | None = None,
     tolerance: OnnxTolerance | None = None,
     lines: Sequence[Line] = (),
-    on_step: Callable[[str], None] = lambda _: None,
+    progress: Progress = SILENT,
 ) -> list[Check]:
     """Write ``target`` and prove it equal to PyTorch; a file that is not equal never gets that name.
 
@@ -103,7 +105,7 @@ def export_onnx(
         tolerance: how far the logits of its float32 form may be from PyTorch's.
         lines: real lines, on which a graph of lower precision is checked for values out of its range, and int8 is
             calibrated.
-        on_step: told what is being done.
+        progress: told the steps.
 
     Returns:
         The checks, all passed.
@@ -117,32 +119,30 @@ def export_onnx(
     if "int8" in options.plan.precisions and not lines:
         raise PrecisionPlanError("int8 chooses its steps on real lines; give --lines DIR, and --list FILE")
     with atomic_path(target) as temporary:
-        on_step("exporting the graph")
+        progress.step("exporting the graph")
         write_graph(model, temporary, options)
-        on_step("checking it against PyTorch")
+        progress.step("checking it against PyTorch")
         checks = check_onnx(temporary, model, options.batch, options.width, tolerance or OnnxTolerance())
         if options.precision != "fp32":
-            checks += _lower(model, temporary, options, lines, on_step)
+            checks += _lower(model, temporary, options, lines, progress)
         return checks
 
 
-def _lower(
-    model: Model, path: Path, options: OnnxOptions, lines: Sequence[Line], on_step: Callable[[str], None]
-) -> list[Check]:
+def _lower(model: Model, path: Path, options: OnnxOptions, lines: Sequence[Line], progress: Progress) -> list[Check]:
     """Replace a checked float32 graph by its form of lower precision, and check that too."""
     spec = replace(model.preprocessing, width=options.width or model.preprocessing.width)
     batch, plan = options.batch or 1, options.plan
     ranges = calibration = None
     if lines and "fp16" in plan.precisions:
-        on_step(f"measuring the range of every node on {len(lines[:RANGE_LINES])} lines")
+        progress.step(f"measuring the range of every node on {len(lines[:RANGE_LINES])} lines")
         ranges = measure_ranges(path, lines[:RANGE_LINES], spec, batch)
     if "int8" in plan.precisions:
         chosen = options.calibration.draw(lines)
-        on_step(f"calibrating on {len(chosen)} lines")
+        progress.step(f"calibrating on {len(chosen)} lines")
         calibration = calibrate(path, chosen, spec, options.calibration.method, batch=batch)
-    on_step("lowering the precision")
+    progress.step("lowering the precision")
     report = lower(path, path, plan, ranges=ranges, calibration=calibration)
-    on_step("checking it against PyTorch")
+    progress.step("checking it against PyTorch")
     size = options.batch or 2
     sample_N1HW = next(load_batches(lines, spec, size)).filled(size) if lines else None
     return [*report.checks(), *check_lowered(path, model, plan, options.batch, options.width, sample_N1HW)]

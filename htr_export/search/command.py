@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from htr_engines.console import HtrCommand, progress
+from htr_engines.console import HtrCommand, show_progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,21 +153,14 @@ def precisions_of(value: str | None, parameter: click.Parameter) -> tuple[Precis
 
 def _search(request: SearchRequest) -> SearchResult:
     """Search under a progress bar on stderr."""
-    from htr_export.search.search import Progress, search
+    from htr_export.search.search import search
 
-    with progress() as bar:
-        task = bar.add_task("Reading the lists", total=None)
-        listener = Progress(
-            on_step=lambda step: bar.update(task, description=step),
-            on_groups=lambda count: bar.update(task, total=count, completed=0),
-            on_trial=lambda: bar.advance(task),
-        )
-        try:
-            return search(request, listener)
-        except KeyboardInterrupt:
-            bar.stop()
-            click.echo(f"Stopped; {request.journal} keeps what was measured, run the command again to go on", err=True)
-            raise
+    try:
+        with show_progress("reading the lists") as progress:
+            return search(request, progress)
+    except KeyboardInterrupt:
+        click.echo(f"Stopped; {request.journal} keeps what was measured, run the command again to go on", err=True)
+        raise
 
 
 def print_tables(result: SearchResult, notes: Sequence[str]) -> None:

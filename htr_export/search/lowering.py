@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from htr_engines.progress import SILENT
 from htr_export.search.inputs import calibration_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from htr_engines.lines import Line
+    from htr_engines.progress import Progress
     from htr_export.precision.precision_map import PrecisionPlan
     from htr_export.search.inputs import SearchLines, SearchRequest, Source
     from htr_export.search.journal import Journal
@@ -31,7 +33,7 @@ class Lowering:
     lines: SearchLines
     request: SearchRequest
     journal: Journal
-    on_step: Callable[[str], None] = lambda _: None
+    progress: Progress = SILENT
 
     def __call__(self, plan: PrecisionPlan, target: Path) -> None:
         """Write the graph of a plan."""
@@ -50,7 +52,7 @@ class Lowering:
         from htr_export.precision.ranges import measure_ranges
 
         def measure() -> Mapping[str, float]:
-            self.on_step(f"Measuring the range of every node on {RANGE_LINES} lines")
+            self.progress.step(f"Measuring the range of every node on {RANGE_LINES} lines")
             return measure_ranges(source.graph, self._chosen(RANGE_LINES), source.preprocessing, source.batch)
 
         source = self.source
@@ -62,7 +64,7 @@ class Lowering:
 
         def measure() -> Mapping[str, float]:
             lines = self._chosen(CALIBRATION_LINES)
-            self.on_step(f"Calibrating on {len(lines)} lines")
+            self.progress.step(f"Calibrating on {len(lines)} lines")
             return calibrate(source.graph, lines, source.preprocessing, self.request.calibration, batch=source.batch)
 
         source = self.source

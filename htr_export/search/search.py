@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from htr_engines.progress import SILENT
 from htr_export.search.assembly import Move, assemble, merged, ordered
 from htr_export.search.groups import REST, Group, find_groups
 from htr_export.search.inputs import choose_lines, prepare_source, search_key
@@ -15,8 +16,9 @@ from htr_export.search.lowering import Lowering
 from htr_export.search.trial import Bench, Reader, plan_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
+    from htr_engines.progress import Progress
     from htr_export.precision.precision_map import Precision, PrecisionPlan
     from htr_export.search.inputs import SearchLines, SearchRequest
     from htr_export.search.journal import Outcome, Part, Trial
@@ -24,15 +26,6 @@ if TYPE_CHECKING:
 GENTLER = (0.5, 0.25)  # shares of the moves that are tried as well, to fall back on
 LEAST_SAVING = 0.01  # two measurements of one plan differ by as much
 LOOKS = 3  # plans tried on the held-back lines; each look makes these a little less held back
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Whom a search tells how far it is."""
-
-    on_step: Callable[[str], None] = lambda _: None
-    on_groups: Callable[[int], None] = lambda _: None  # how many trials of single groups there are
-    on_trial: Callable[[], None] = lambda: None  # one of them is done
 
 
 @dataclass(frozen=True)
@@ -88,7 +81,7 @@ class SearchResult:
         return self.yardstick.request
 
 
-def search(request: SearchRequest, progress: Progress | None = None) -> SearchResult:
+def search(request: SearchRequest, progress: Progress = SILENT) -> SearchResult:
     """Find the plan that saves most, and whose increase in CER stays within the bound on lines that had no say in it.
 
     Each group is lowered alone, and its effect on readings, logits, time and size is measured. Groups that save most
@@ -99,29 +92,28 @@ def search(request: SearchRequest, progress: Progress | None = None) -> SearchRe
 
     Args:
         request: what to search for.
-        progress: told how far the search is.
+        progress: told the steps; counts the trials of single groups.
 
     Raises:
         HtrError: if an input cannot be used.
     """
-    progress = progress or Progress()
     lines = choose_lines(request)
     with tempfile.TemporaryDirectory() as scratch:
-        progress.on_step("Preparing the float32 graph")
+        progress.step("Preparing the float32 graph")
         source = prepare_source(request.model, Path(scratch), request.tried)
         spec = source.preprocessing
         groups = find_groups(source.graph, spec.height, spec.width, request.groups)
         key = search_key(request, lines)
         journal = Journal(request.journal, key)
         reader = Reader(request.engine, request.threads, request.target != "tensorrt", source.charset, spec)
-        lowering = Lowering(source, lines, request, journal, progress.on_step)
+        lowering = Lowering(source, lines, request, journal, progress)
         with Bench(source.graph, reader, groups, lines.parts, lowering) as bench:
             trials = _Trials(bench, journal)
             singles = _try_alone(groups, request.tried, trials, progress)
-            progress.on_step("Lowering groups together")
+            progress.step("Lowering groups together")
             yardstick = Yardstick(request, source.graph.stat().st_size)
             joints = _try_together(singles, yardstick, trials)
-            progress.on_step("Proving on the held-back lines")
+            progress.step("Proving on the held-back lines")
             confirmations = _confirm(joints, yardstick, trials)
     found = next((trial for trial in confirmations if yardstick.is_good(trial)), None)
     return SearchResult(
@@ -167,12 +159,12 @@ def _try_alone(
         for precision in precisions
         if group.path != REST or precision != "int8"  # it has neither convolutions nor linear layers
     ]
-    progress.on_groups(len(wanted))
+    progress.total(len(wanted))
     done = []
     for path, precision in wanted:
-        progress.on_step(f"{path} in {precision}")
+        progress.step(f"{path} in {precision}")
         done.append(trials.get({path: precision}, "measuring"))
-        progress.on_trial()
+        progress.advance()
     return done
 
 

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from htr_engines.checks import Check
-from htr_engines.console import HtrCommand, stderr_console
+from htr_engines.console import HtrCommand, show_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from rich.progress import Progress
 
     from htr_export.trt.make import MadePlan
     from htr_export.trt.prepare import Prepared
@@ -97,19 +95,14 @@ def trt_command(
     from htr_export.trt.options import PlanOptions
     from htr_export.trt.prepare import prepare
 
-    with spinner() as display:
-        task = display.add_task("reading the graph", total=None)
+    with show_progress("reading the graph") as progress:
         options = PlanOptions(targets=targets or (), **settings)
         lines = read_lines(lines_dir, list_file)[:RANGE_LINES] if lines_dir else []
         prepared = prepare(model, output, options, has_lines=bool(lines))
-
-        def on_step(what: str) -> None:
-            display.update(task, description=what)
-
         if dry_run:
-            _, checks = parse_prepared(prepared, lines, on_step)
+            _, checks = parse_prepared(prepared, lines, progress)
         else:
-            made = make_plan(prepared, lines, on_step)
+            made = make_plan(prepared, lines, progress)
             checks = made.checks
     for check in checks:
         click.echo(check)
@@ -117,15 +110,6 @@ def trt_command(
         print_dry_run(prepared)
     else:
         print_made(made)
-
-
-def spinner() -> Progress:
-    """Return a spinner on stderr with the elapsed time; silent where stderr is no terminal."""
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    console = stderr_console()
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
 
 def print_dry_run(prepared: Prepared) -> None:

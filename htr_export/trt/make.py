@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING
 from htr_engines.backends.tensorrt.sidecar import PlanSidecar, sidecar_path, to_json
 from htr_engines.files import atomic_path
 from htr_engines.host import describe_environment
+from htr_engines.progress import SILENT
 from htr_export.trt.build import Built, Parsed, build, parse
 from htr_export.trt.shapes import narrow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from htr_engines.checks import Check
     from htr_engines.lines import Line
+    from htr_engines.progress import Progress
     from htr_export.trt.graph import OnnxGraph
     from htr_export.trt.prepare import Prepared
 
@@ -39,24 +41,24 @@ class MadePlan:
 def make_plan(
     prepared: Prepared,
     lines: Sequence[Line] = (),
-    on_step: Callable[[str], None] = lambda _: None,
+    progress: Progress = SILENT,
 ) -> MadePlan:
     """Build a plan and write it with its sidecar: both or neither.
 
     Args:
         prepared: by :func:`prepare`.
         lines: for the range check, if the graph is converted.
-        on_step: told what is being done.
+        progress: told the steps.
 
     Raises:
         ExportError: if the graph cannot be parsed or built.
         KeyboardInterrupt: if the user stopped the build.
     """
-    parsed, checks = parse_prepared(prepared, lines, on_step)
+    parsed, checks = parse_prepared(prepared, lines, progress)
     built = build(
-        prepared.trt, parsed, prepared.options, prepared.profiles, lambda phase: on_step(f"building: {phase}")
+        prepared.trt, parsed, prepared.options, prepared.profiles, lambda phase: progress.step(f"building: {phase}")
     )
-    on_step("writing the plan")
+    progress.step("writing the plan")
     sidecar = _sidecar(prepared, built)
     with ExitStack() as stack:
         # The last to be opened is the first to get its name: no plan without its sidecar.
@@ -69,21 +71,21 @@ def make_plan(
 
 
 def parse_prepared(
-    prepared: Prepared, lines: Sequence[Line] = (), on_step: Callable[[str], None] = lambda _: None
+    prepared: Prepared, lines: Sequence[Line] = (), progress: Progress = SILENT
 ) -> tuple[Parsed, list[Check]]:
     """Convert the graph if need be and parse it; the converted graph is gone once it is parsed."""
     graph = prepared.graph
     if not prepared.lowers:
-        on_step("parsing the graph")
+        progress.step("parsing the graph")
         return parse(prepared.trt, graph.path, graph.path), []
     with tempfile.TemporaryDirectory(prefix="htr-export-") as folder:
         lowered = Path(folder) / "lowered.onnx"
-        checks = _lower(graph, lowered, lines, on_step)
-        on_step("parsing the graph")
+        checks = _lower(graph, lowered, lines, progress)
+        progress.step("parsing the graph")
         return parse(prepared.trt, lowered, graph.path), checks
 
 
-def _lower(graph: OnnxGraph, target: Path, lines: Sequence[Line], on_step: Callable[[str], None]) -> list[Check]:
+def _lower(graph: OnnxGraph, target: Path, lines: Sequence[Line], progress: Progress) -> list[Check]:
     from htr_export.precision.lowering import lower
     from htr_export.precision.precision_map import PrecisionPlan
 
@@ -91,10 +93,10 @@ def _lower(graph: OnnxGraph, target: Path, lines: Sequence[Line], on_step: Calla
     if lines:
         from htr_export.precision.ranges import measure_ranges
 
-        on_step(f"measuring the range of every node on {len(lines)} lines")
+        progress.step(f"measuring the range of every node on {len(lines)} lines")
         batch = graph.input.shape[0]
         ranges = measure_ranges(graph.path, lines, graph.preprocessing, batch if isinstance(batch, int) else 1)
-    on_step("lowering the precision")
+    progress.step("lowering the precision")
     return lower(graph.path, target, PrecisionPlan(default="fp16"), ranges=ranges).checks()
 
 

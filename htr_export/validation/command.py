@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htr_engines.console import HtrCommand, progress
+from htr_engines.console import HtrCommand, show_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,13 +97,8 @@ def run_with_progress(request: ValidationRequest) -> Validation:
     """Validate under a progress bar on stderr."""
     from htr_export.validation.run import validate_files
 
-    with progress() as bar:
-        task = bar.add_task("Opening the engines", total=None)
-        return validate_files(
-            request,
-            on_start=lambda lines: bar.update(task, total=lines, description="Validating"),
-            on_progress=lambda done: bar.advance(task, done),
-        )
+    with show_progress("opening the engines") as progress:
+        return validate_files(request, progress)
 
 
 def print_summary(validation: Validation, request: ValidationRequest) -> None:

@@ -10,6 +10,7 @@ from htr_engines.ctc import decode_greedy
 from htr_engines.files import sha256_of
 from htr_engines.lines import load_batches
 from htr_engines.metrics import count_errors
+from htr_engines.progress import SILENT
 from htr_export.validation.batching import check_batching, tolerance_of
 from htr_export.validation.judgement import judge
 from htr_export.validation.result import (
@@ -23,7 +24,7 @@ from htr_export.validation.result import (
 from htr_export.validation.tensors import TensorTally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from htr_engines.charset import Charset
     from htr_engines.lines import Line
     from htr_engines.preprocess import Preprocessing
+    from htr_engines.progress import Progress
 
 __all__ = ["ValidationOptions", "ValidationResult", "validate"]
 
@@ -46,7 +48,7 @@ def validate(
     charset: Charset,
     preprocessing: Preprocessing,
     options: ValidationOptions,
-    on_progress: Callable[[int], None] = lambda _: None,
+    progress: Progress = SILENT,
 ) -> ValidationResult:
     """Try a candidate against its reference.
 
@@ -57,7 +59,7 @@ def validate(
         charset: of both networks.
         preprocessing: of both networks.
         options: the bound and the settings of the trial.
-        on_progress: called with the number of lines done since the last call.
+        progress: counts the lines.
 
     Raises:
         DataError: if no line can be read.
@@ -72,7 +74,7 @@ def validate(
 
     def skip(line: Line, reason: str) -> None:
         skipped.append(SkippedLine(line.name, reason))
-        on_progress(1)
+        progress.advance()
 
     for batch in load_batches(lines, preprocessing, options.batch_size, skip):
         reference_NTC = reference_clock.infer(batch.images)
@@ -85,7 +87,7 @@ def validate(
         ]
         if first_N1HW is None:
             first_N1HW = batch.images[:CONSISTENCY_LINES]
-        on_progress(len(batch.lines))
+        progress.advance(len(batch.lines))
     assert first_N1HW is not None, "load_batches refuses lines of which none can be read"
     batching = check_batching(candidate, first_N1HW, tolerance_of(options.precision, candidate.info.device))
     seconds = Seconds(reference_clock.seconds, candidate_clock.seconds, time.perf_counter() - began)

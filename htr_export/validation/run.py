@@ -11,6 +11,7 @@ from htr_engines.errors import EngineError, ParityError
 from htr_engines.files import sha256_of
 from htr_engines.lines import fingerprint, read_lines
 from htr_engines.preprocess import Preprocessing
+from htr_engines.progress import SILENT
 from htr_export.open_model import open_any
 from htr_export.reporting import printable
 from htr_export.validation.parity import ValidationOptions, ValidationResult, validate
@@ -23,10 +24,10 @@ from htr_export.validation.report import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from htr_engines.backends.base import Engine
+    from htr_engines.progress import Progress
 
 PRECISIONS = ("tf32", "fp16", "bf16", "int8")
 
@@ -54,17 +55,12 @@ class Validation:
     document: dict[str, Any]
 
 
-def validate_files(
-    request: ValidationRequest,
-    on_start: Callable[[int], None] = lambda _: None,
-    on_progress: Callable[[int], None] = lambda _: None,
-) -> Validation:
+def validate_files(request: ValidationRequest, progress: Progress = SILENT) -> Validation:
     """Open both engines, validate and write the report if one is asked for.
 
     Args:
         request: what to do.
-        on_start: called with the number of lines.
-        on_progress: called with the number of lines done since the last call.
+        progress: counts the lines.
 
     Raises:
         HtrError: if a file cannot be used, or the two do not belong together.
@@ -80,7 +76,8 @@ def validate_files(
         charset, preprocessing = _reader_of(reference, request.reference)
         _check_same_reader(reference, candidate)
         options = replace(request.options, precision=_precision(candidate, request.candidate))
-        on_start(len(lines))
+        progress.step("validating")
+        progress.total(len(lines))
         result = validate(
             reference,
             candidate,
@@ -88,7 +85,7 @@ def validate_files(
             charset=charset,
             preprocessing=preprocessing,
             options=options,
-            on_progress=on_progress,
+            progress=progress,
         )
         inputs = Inputs(
             reference=describe_side(request.reference, reference.info, "fp32"),

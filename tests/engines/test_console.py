@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import subprocess
 import sys
 
@@ -58,3 +59,19 @@ def test_a_command_without_pytorch_names_the_extra(tmp_path, checkpoint, module,
     needed = f"Error: this needs the Python package 'torch'; install it with: pip install 'htr-export[{extra}]'\n"
     assert result.stderr == needed
     assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_is_shown_on_a_terminal_only(monkeypatch):
+    from rich.console import Console
+
+    from htr_engines import console
+
+    for terminal in (True, False):
+        shown = Console(file=io.StringIO(), force_terminal=terminal, width=100)
+        monkeypatch.setattr(console, "stderr_console", lambda shown=shown: shown)
+        with console.show_progress("opening") as progress:
+            progress.step("reading lines")
+            progress.total(4)
+            progress.advance(3)
+        assert ("reading lines" in shown.file.getvalue()) is terminal
+        assert ("3/4" in shown.file.getvalue()) is terminal

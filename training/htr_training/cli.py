@@ -176,16 +176,12 @@ def check(data: Path, charset: str | None, width: int, as_json: bool) -> None:
 @click.option("--overwrite", is_flag=True, help="Replace existing lists and their lines.")
 def cut(pages: tuple[Path, ...], **options: Any) -> None:  # noqa: ANN401
     """Cut PAGES into lines: PAGE or ALTO XML files with their images, or folders of them."""
-    from htr_engines.console import progress
+    from htr_engines.console import show_progress
     from htr_training.cut.command import CutOptions
     from htr_training.cut.command import cut as run
 
-    with progress() as display:
-        task = display.add_task("cutting pages", total=None)
-        report = run(
-            CutOptions(sources=pages, **options),
-            lambda done, total: display.update(task, completed=done, total=total),
-        )
+    with show_progress("cutting pages") as progress:
+        report = run(CutOptions(sources=pages, **options), progress)
     for left in report.lost_pages[:10]:
         click.echo(f"skipped: {left.source}: {left.reason}", err=True)
     if len(report.lost_pages) > 10:  # noqa: PLR2004
@@ -217,14 +213,11 @@ def cut(pages: tuple[Path, ...], **options: Any) -> None:  # noqa: ANN401
 @click.option("--overwrite", is_flag=True, help="Replace an existing list and its lines.")
 def synth(**options: Any) -> None:  # noqa: ANN401
     """Render lines of text in handwriting fonts, as a data set to train on."""
-    from htr_engines.console import progress
+    from htr_engines.console import show_progress
     from htr_training.synth.synth import SynthOptions, synthesize
 
-    with progress() as display:
-        task = display.add_task("rendering", total=None)
-        report = synthesize(
-            SynthOptions(**options), lambda done, total: display.update(task, completed=done, total=total)
-        )
+    with show_progress("rendering") as progress:
+        report = synthesize(SynthOptions(**options), progress)
     for text, lacking in list(report.skipped.items())[:10]:
         click.echo(f"skipped, no font has {lacking}: {text}", err=True)
     if len(report.skipped) > 10:  # noqa: PLR2004

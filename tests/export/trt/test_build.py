@@ -241,10 +241,10 @@ def test_ctrl_c_stops_the_build_and_leaves_nothing(onnx_file, tmp_path):
         "from htr_engines.backends.tensorrt.library import last_error\n"
         "from htr_export.trt.prepare import prepare\nfrom htr_export.trt.options import PlanOptions\n"
         "prepared = prepare(Path(sys.argv[1]), Path(sys.argv[2]), PlanOptions('tensorrt-rtx', 'fp32'))\n"
-        "def on_step(step):\n    print(step, flush=True)\n"
-        "    if step.startswith('building: Building engine from subgraph'):\n"
+        "class Progress:\n  def step(self, what):\n    print(what, flush=True)\n"
+        "    if what.startswith('building: Building engine from subgraph'):\n"
         "        os.kill(os.getpid(), signal.SIGINT)\n        time.sleep(1)\n"  # a small build is over soon
-        "try:\n    make_plan(prepared, on_step=on_step)\n"
+        "try:\n    make_plan(prepared, progress=Progress())\n"
         "finally:\n    print(last_error(prepared.trt))\n"
     )
     command = [sys.executable, "-c", code, str(onnx_file), str(tmp_path)]

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from helpers.recorded_progress import RecordedProgress
 from helpers.validation_fakes import CHARSET, PREPROCESSING, FakeEngine, make_lines
 
 from htr_engines.errors import DataError, ParityError
@@ -147,7 +148,7 @@ def test_lines_without_transcript_count_for_the_logits_only(lines):
 @pytest.mark.parametrize("position", [0, 3, 5])
 def test_images_that_cannot_be_read_are_left_out_by_name(lines, position):
     lines[position].image.write_bytes(b"no image")
-    done = []
+    progress = RecordedProgress()
     result = validate(
         FakeEngine(),
         FakeEngine(),
@@ -155,12 +156,12 @@ def test_images_that_cannot_be_read_are_left_out_by_name(lines, position):
         charset=CHARSET,
         preprocessing=PREPROCESSING,
         options=ValidationOptions(resamples=100, batch_size=4),
-        on_progress=done.append,
+        progress=progress,
     )
     assert [line.name for line in result.skipped] == [lines[position].name]
     assert lines[position].name in result.skipped[0].reason
     assert result.lines == 5
-    assert sum(done) == 6
+    assert progress.done == 6
 
 
 def test_no_readable_image_is_an_error(tmp_path):

@@ -13,12 +13,15 @@ from htr_engines.files import write_text
 from htr_engines.pages.cut import cut_sheet
 from htr_engines.pages.sheets import LeftOut, Sheet, find_sheets
 from htr_engines.preprocess import Preprocessing
+from htr_engines.progress import SILENT
 from htr_training.cut.report import CutLine, CutReport, write_contact_sheet
 from htr_training.workers import map_jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from htr_engines.progress import Progress
 
 NO_TEXT = "it has no transcript"
 LISTS = ("train.ln", "val.ln")
@@ -38,14 +41,14 @@ class CutOptions:
     overwrite: bool = False
 
 
-def cut(options: CutOptions, on_page: Callable[[int, int], None] | None = None) -> CutReport:
+def cut(options: CutOptions, progress: Progress = SILENT) -> CutReport:
     """Cut pages into lines, in the published layout, with a contact sheet to look at.
 
     Whole pages go to the validation list, spread evenly: lines of one page are too much alike to judge by.
 
     Args:
         options: what to cut.
-        on_page: called after each page with the number of pages done and the total.
+        progress: counts the pages.
 
     Raises:
         DataError: if no line can be cut, or a list exists already.
@@ -56,13 +59,13 @@ def cut(options: CutOptions, on_page: Callable[[int, int], None] | None = None) 
     sheets, left_out = find_sheets(options.sources, options.images)
     (options.output / "lines").mkdir(parents=True, exist_ok=True)
     pages: list[list[CutLine]] = []
-    for done, results in enumerate(map_jobs(partial(_cut_sheet, options=options), sheets, options.workers, 1), 1):
+    progress.total(len(sheets))
+    for results in map_jobs(partial(_cut_sheet, options=options), sheets, options.workers, 1):
         lines = [result for result in results if isinstance(result, CutLine)]
         left_out += [result for result in results if isinstance(result, LeftOut)]
         if lines:
             pages.append(lines)
-        if on_page:
-            on_page(done, len(sheets))
+        progress.advance()
     if not pages:
         first = f", for example {left_out[0].source}: {left_out[0].reason}" if left_out else ""
         raise DataError(f"no line could be cut from {', '.join(map(str, options.sources))}{first}")

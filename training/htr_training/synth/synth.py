@@ -13,14 +13,16 @@ from PIL import Image
 
 from htr_engines.errors import DataError
 from htr_engines.files import write_text
+from htr_engines.progress import SILENT
 from htr_engines.text import collapse, read_text
 from htr_training.synth.fonts import Font, find_fonts, missing_everywhere
 from htr_training.synth.render import random_style, render_line
 from htr_training.workers import map_jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
+
+    from htr_engines.progress import Progress
 
 CHUNK = 16  # lines that a worker takes at once
 
@@ -59,14 +61,14 @@ class _Job:
     fonts: tuple[Path, ...]  # those that have all of its characters
 
 
-def synthesize(options: SynthOptions, on_line: Callable[[int, int], None] | None = None) -> SynthReport:
+def synthesize(options: SynthOptions, progress: Progress = SILENT) -> SynthReport:
     """Render a data set in the published layout.
 
     The same options give the same images, whatever the number of workers.
 
     Args:
         options: what to render.
-        on_line: called after each line with the number of lines done and the total.
+        progress: counts the lines.
 
     Returns:
         What was rendered, and what could not be.
@@ -86,10 +88,10 @@ def synthesize(options: SynthOptions, on_line: Callable[[int, int], None] | None
     jobs = _plan(texts, fonts, options)
     (options.output / "lines").mkdir(parents=True, exist_ok=True)
     names = []
+    progress.total(len(jobs))
     for name in map_jobs(partial(_render, options=options), jobs, options.workers, CHUNK):
         names.append(name)
-        if on_line:
-            on_line(len(names), len(jobs))
+        progress.advance()
     # Last and in one piece: a list never names a line that is missing.
     write_text(list_file, "".join(f"{name}\n" for name in names))
     return SynthReport(len(jobs), len(fonts), list_file, skipped)
