@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from htr_bench.options import batch_sizes
-from htr_engines.console import HtrCommand, progress
+from htr_engines.console import HtrCommand, show_progress
 from htr_engines.errors import one_line
 
 if TYPE_CHECKING:
@@ -159,17 +159,12 @@ def run(model: Path, options: LatencyOptions) -> dict[str, Any]:
     from htr_export.model import load_any
 
     environment = describe_environment()
-    with tempfile.TemporaryDirectory() as scratch, progress() as bar:
-        task = bar.add_task("Exporting", total=100)
+    with tempfile.TemporaryDirectory() as scratch, show_progress("exporting") as progress:
         exports = write_exports(load_any(model), Path(scratch))
         written = [name for name, facts in exports.items() if "failure" not in facts]
         files = [Path(scratch) / f"{name}.onnx" for name in written]
         targets = [Target(path, name) for name in ENGINES for path in files]
-        results = measure(
-            targets,
-            options,
-            lambda what, done: bar.update(task, description=what, completed=round(100 * done)),
-        )
+        results = measure(targets, options, progress)
     document = to_document(results, options, [], environment)
     for target, result in zip(document["targets"], results, strict=True):
         target["target"] = f"{result.target.engine}:{result.target.path.name}"

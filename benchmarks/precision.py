@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htr_engines.console import HtrCommand, progress
+from htr_engines.console import HtrCommand, show_progress
+from htr_engines.progress import SILENT
 from steps import write_results
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from htr_engines.backends.base import Engine
     from htr_engines.lines import Line
+    from htr_engines.progress import Progress
     from htr_export.model import Model
     from htr_export.onnx.export import CalibrationOptions
     from htr_export.precision.calibration import Histogram
@@ -122,14 +124,12 @@ def main(
     options = CalibrationOptions()
     variants = [*uniform_variants(), *(Variant(path.stem, read_plan(path), DEFAULT_METHOD) for path in plans)]
     environment = describe_environment()
-    with tempfile.TemporaryDirectory() as folder, progress() as bar:
-        task = bar.add_task("Exporting", total=len(variants))
+    with tempfile.TemporaryDirectory() as folder, show_progress("exporting") as progress:
         loaded = load_any(model)
         source = Source(loaded, Path(folder), read_lines(lines_dir, calibration_list), options)
         rows = []
-        for row in try_all(loaded, source, variants, lines, threads, lambda what: bar.update(task, description=what)):
+        for row in try_all(loaded, source, variants, lines, threads, progress):
             rows.append(row)
-            bar.advance(task, 1 / len(variants))
             click.echo(_line(row))
     content = {
         "lines": len(lines),
@@ -154,7 +154,7 @@ def try_all(
     variants: Sequence[Variant],
     lines: Sequence[Line],
     threads: int | None,
-    on_step: Callable[[str], None] = lambda _: None,
+    progress: Progress = SILENT,
 ) -> Iterator[dict[str, Any]]:
     """Write each variant, read the lines with each of its engines, and yield what came of it."""
     from htr_export.open_model import open_any
@@ -164,10 +164,10 @@ def try_all(
     with ExitStack() as kept:
         reference = RememberingEngine(kept.enter_context(TorchEngine(model, threads)))
         for variant in variants:
-            on_step(f"writing {variant.name}")
+            progress.step(f"writing {variant.name}")
             path = source.write(variant)
             for name in variant.engines:
-                on_step(f"reading with {variant.name} on {name}")
+                progress.step(f"reading with {variant.name} on {name}")
                 with open_any(path, name, threads) as candidate:
                     result = _read(model, reference, candidate, lines, variant)
                 yield _row(variant, name, path.stat().st_size, result)

@@ -9,7 +9,7 @@ import click
 
 from htr_bench.gpu import gpu
 from htr_bench.options import batch_sizes
-from htr_engines.console import HtrGroup, progress
+from htr_engines.console import HtrGroup, show_progress
 from htr_engines.errors import EngineError, UnstableError
 
 if TYPE_CHECKING:
@@ -87,13 +87,8 @@ def _measure(
     from htr_export.reporting import write_document
 
     environment = describe_environment()
-    with progress() as bar:
-        task = bar.add_task("Looking at the files", total=100)
-        results = measure(
-            targets,
-            options,
-            lambda what, done: bar.update(task, description=what, completed=round(100 * done)),
-        )
+    with show_progress("opening the files") as progress:
+        results = measure(targets, options, progress)
     after = describe_environment()
     environment["after"] = {name: after[name] for name in ("clock_mhz", "load_average", "gpus")}
     if json_file:

@@ -19,12 +19,14 @@ from htr_bench.workload import Workload, prepare_workload
 from htr_engines.backends.base import infer_lines
 from htr_engines.charset import Charset
 from htr_engines.errors import HtrError
+from htr_engines.progress import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from htr_bench.targets import Target
     from htr_engines.backends.base import Engine, EngineInfo
+    from htr_engines.progress import Progress
 
 Scope = Literal["engine", "end to end"]
 
@@ -94,7 +96,7 @@ class _Cell:
 def measure(
     targets: Sequence[Target],
     options: LatencyOptions,
-    on_progress: Callable[[str, float], None] = lambda _what, _done: None,
+    progress: Progress = SILENT,
 ) -> list[TargetResult]:
     """Measure all targets; one that fails costs its own result only.
 
@@ -104,7 +106,7 @@ def measure(
     Args:
         targets: what to measure.
         options: how.
-        on_progress: told what is being done and which fraction of it is done.
+        progress: told the steps; counts the per cents of the measurement in turns.
 
     Raises:
         DataError: if ``lines_dir`` holds no line that can be read.
@@ -115,15 +117,15 @@ def measure(
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as engines:
         workload = prepare_workload(options.lines_dir, Path(scratch), max(options.batches), preprocessing)
         for number, result in enumerate(results):
-            on_progress(f"Alone: {result.target.path.name}", number / len(results))
+            progress.step(f"{result.target.path.name} in a process of its own")
             results[number] = _try_alone(result, workload, options)
         cells: list[_Cell] = []
         for number, result in enumerate(results):
             if result.failure is None:
-                on_progress(f"Opening {result.target.path.name}", number / len(results))
+                progress.step(f"opening {result.target.path.name}")
                 results[number], opened = _prepare(number, result, workload, options, engines)
                 cells += opened
-        failures = _measure_in_turns(cells, options, on_progress)
+        failures = _measure_in_turns(cells, options, progress)
         for number, reason in failures.items():
             results[number] = replace(results[number], failure=reason)
     return [_collect(result, number, cells, options) for number, result in enumerate(results)]
@@ -167,21 +169,23 @@ def _call(engine: Engine, workload: Workload, charset: Charset, batch: int, scop
     return lambda: infer_lines(engine, image_N1HW)
 
 
-def _measure_in_turns(
-    cells: list[_Cell], options: LatencyOptions, on_progress: Callable[[str, float], None]
-) -> dict[int, str]:
+def _measure_in_turns(cells: list[_Cell], options: LatencyOptions, progress: Progress) -> dict[int, str]:
     """Fill the cells; return the reasons of the targets that failed on the way."""
     failures: dict[int, str] = {}
     random = np.random.default_rng(options.seed)
     gc.collect()
     gc.disable()  # as timeit does: a collection would hit whoever's turn it is
     try:
+        progress.step("warming up")
         for cell in cells:
-            on_progress("Warming up", cells.index(cell) / len(cells))
             _turn(cell, options.warmup, failures, CLOCKS[options.clock], record=False)
+        progress.step("measuring in turns")
+        progress.total(100)
+        shown = 0
         while running := [cell for cell in cells if cell.target not in failures]:
             done = min(cell.done(options) for cell in running)
-            on_progress("Measuring in turns", done)
+            progress.advance(round(100 * done) - shown)
+            shown = round(100 * done)
             if done >= 1 and not _worth_more(running, options):
                 break
             for index in random.permutation(len(running)):

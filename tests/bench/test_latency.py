@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from helpers.bench_fakes import write_onnx
+from helpers.recorded_progress import RecordedProgress
 from helpers.validation_fakes import FakeEngine, make_lines
 
 from htr_bench import alone, latency
@@ -117,10 +118,10 @@ def test_what_scatters_gets_twice_the_time_and_is_marked(fakes):
 
 def test_progress_goes_from_nothing_to_all(fakes):
     assert not fakes
-    seen = []
-    measure(targets("a"), QUICK, lambda what, done: seen.append((what, done)))
-    assert seen[-1][1] == 1
-    assert {what for what, _ in seen} == {"Alone: a", "Opening a", "Warming up", "Measuring in turns"}
+    progress = RecordedProgress()
+    measure(targets("a"), QUICK, progress)
+    assert progress.steps == ["a in a process of its own", "opening a", "warming up", "measuring in turns"]
+    assert (progress.totals, progress.done) == ([100], 100)
 
 
 def test_lines_are_those_given_without_the_unreadable(tmp_path):

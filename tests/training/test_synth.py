@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
+from helpers.recorded_progress import RecordedProgress
 
 from htr_engines.errors import DataError
 from htr_engines.lines import read_lines
@@ -158,12 +159,14 @@ def test_an_existing_list_is_kept_unless_told_otherwise(tmp_path):
 
 
 def test_no_list_is_left_by_an_interrupted_run(tmp_path):
-    def stop(done: int, _total: int) -> None:
-        if done == 2:
-            raise KeyboardInterrupt
+    class Interrupting(RecordedProgress):
+        def advance(self, amount=1):
+            super().advance(amount)
+            if self.done == 2:
+                raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        synthesize(options(tmp_path, "Haus\n", count=5), stop)
+        synthesize(options(tmp_path, "Haus\n", count=5), Interrupting())
     assert not (tmp_path / "data" / "train.ln").exists()
 
 
