@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := cpu,openvino,pages,rtx,train,dev
+EXTRAS := cpu,hub,openvino,pages,rtx,train,dev
 DEMO := demo-output
 
 .PHONY: install demo test quality wheel clean

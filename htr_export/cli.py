@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from htr_engines.charset import PRESETS, Charset, preset, read_charset
-from htr_engines.console import HtrGroup, show_progress
+from htr_engines.console import HtrGroup, ModelPath, show_progress
 from htr_export.doctor.command import doctor_command
 from htr_export.onnx.options import chosen_options, onnx_options
 from htr_export.search.command import search_command
@@ -51,7 +51,7 @@ def chosen_charset(dataset: str | None, charset_file: Path | None) -> Charset | 
 
 
 @main.command()
-@click.argument("checkpoint", type=FILE)
+@click.argument("checkpoint", type=ModelPath())
 @click.option("-o", "--output", type=FILE, required=True, help="The .safetensors to write.")
 @model_options
 def strip(checkpoint: Path, output: Path, dataset: str | None, charset_file: Path | None, weights: str | None) -> None:
@@ -83,7 +83,7 @@ def megabytes(count: int) -> str:
 
 
 @main.command()
-@click.argument("model", type=FILE)
+@click.argument("model", type=ModelPath())
 @click.option("-o", "--output", type=FILE, required=True, help="The .onnx to write.")
 @onnx_options
 @click.option("--atol", type=float, default=2e-3, show_default=True, help="Allowed absolute difference of logits.")
@@ -153,7 +153,7 @@ def bundle(models: tuple[Path, ...], output: Path, reports: tuple[Path, ...], la
 
 
 @main.command()
-@click.argument("checkpoint", type=FILE)
+@click.argument("checkpoint", type=ModelPath())
 @click.option("-o", "--output", type=FILE, required=True, help="The bundle to write, NAME.htr.")
 @lines_options
 @onnx_options
@@ -202,7 +202,7 @@ def ship(
 
 
 @main.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=ModelPath())
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect(file: Path, as_json: bool) -> None:
     """Show what FILE is (checkpoint, .safetensors, .onnx, .plan or bundle) without running it."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htr_engines.console import HtrCommand, progress
+from htr_engines.console import HtrCommand, ModelPath, progress
 from htr_engines.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ FORMAT_HELP = "Pages: what is written.  [default: xml with -o, else text]"
 
 
 @click.command(cls=HtrCommand, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=ModelPath())
 @click.argument("images", nargs=-1, metavar="[IMAGE|PAGE.xml|FOLDER|@LIST|-]...")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with confidences and places.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Pages: folder to write into.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,7 +28,26 @@ EXTRAS = {
     "onnxruntime": "cpu",
     "openvino": "openvino",
     "lxml": "pages",
+    "huggingface_hub": "hub",
 }
+
+
+class ModelPath(click.Path):
+    """A file or a folder on this machine, or one on the Hub (``hf://OWNER/REPO``), which is downloaded."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+        """Return the path on this machine."""
+        from htr_engines import hub
+
+        if not str(value).startswith(hub.SCHEME):
+            return super().convert(value, param, ctx)
+        try:
+            return hub.fetch(str(value))
+        except HtrError as error:
+            raise click.ClickException(str(error)) from None
 
 
 class HtrCommand(click.Command):

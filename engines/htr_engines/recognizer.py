@@ -13,6 +13,7 @@ from htr_engines.backends.base import Closeable, infer_lines
 from htr_engines.bundle import Bundle, open_bundle, open_verified
 from htr_engines.ctc import Reading, Span, decode_greedy
 from htr_engines.errors import DataError, EngineError, ImageError
+from htr_engines.hub import SCHEME, fetch
 from htr_engines.preprocess import Alpha, fit_line, scaled_width
 from htr_engines.selection import Selection, select
 from htr_engines.sources import doubt, load_grey
@@ -41,7 +42,7 @@ class Recognizer(Closeable):
     """Reads lines with a model of a bundle.
 
     Args:
-        bundle: the folder that ``htr-export bundle`` wrote.
+        bundle: the folder that ``htr-export bundle`` wrote, or one on the Hub (``hf://OWNER/REPO``).
         engine: what runs the model; by default the fastest that fits, as :mod:`htr_engines.selection` says.
         threads: CPU threads; by default all physical cores.
         alpha: what shows through transparent images, ``white`` or ``ignore``; by default as the bundle says.
@@ -67,7 +68,8 @@ class Recognizer(Closeable):
     ) -> None:
         self._arguments = (str(bundle), engine, threads, alpha, verify)
         self._closed = False
-        self.bundle: Bundle = open_verified(Path(bundle)) if verify else open_bundle(Path(bundle))
+        folder = fetch(str(bundle)) if str(bundle).startswith(SCHEME) else Path(bundle)
+        self.bundle: Bundle = open_verified(folder) if verify else open_bundle(folder)
         self.preprocessing = replace(self.bundle.preprocessing, alpha=alpha or self.bundle.preprocessing.alpha)
         self.selection: Selection = select(self.bundle, engine, threads)
         self.engine = self.selection.engine
