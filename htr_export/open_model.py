@@ -29,7 +29,7 @@ def open_any(path: Path, engine: str | None = None, threads: int | None = None) 
     allowed = [name for name, backend in known.items() if suffix in backend.suffixes]
     if not allowed:
         suffixes = dict.fromkeys(suffix for backend in known.values() for suffix in backend.suffixes)
-        raise EngineError(f"{path} is of no known kind; give one of {', '.join(suffixes)}")
+        raise EngineError(f"{path} has an unsupported file type; give one of {', '.join(suffixes)}")
     if engine is not None and engine not in allowed:
         raise EngineError(f"{path} cannot be run by {engine}; choose one of {', '.join(allowed)}")
     if engine is None:

@@ -32,7 +32,7 @@ class Target:
     def open(self, threads: int | None) -> Engine:
         """Open the engine."""
         if self.path.is_dir():
-            open_bundle(self.path)  # says what is wrong with the bundle
+            open_bundle(self.path)  # raises what is wrong with the bundle
         return open_any(self.path, self.engine, threads)
 
 
@@ -59,7 +59,7 @@ def _files(path: Path, engine: str | None) -> list[Path]:
     try:
         models = open_bundle(path).models
     except BundleError:
-        return [path]  # costs its own row once it is opened
+        return [path]  # reported in its own row when it is opened
     return [model.file for model in models if engine is None or engine in model.engines] or [path]
 
 

@@ -76,7 +76,7 @@ def run_program(command: Sequence[str]) -> Answer | None:
 
 @dataclass(frozen=True)
 class Host:
-    """A machine, by default the one that this process runs on. Facts that it does not tell are None or empty."""
+    """A machine, by default the one that this process runs on. Unknown facts are None or empty."""
 
     root: Path = Path("/")
     run: Callable[[Sequence[str]], Answer | None] = run_program
@@ -123,7 +123,7 @@ class Host:
 
 
 def describe_environment() -> dict[str, Any]:
-    """Return the machine and the libraries as JSON-able facts; what the system does not tell is None."""
+    """Return the machine and the libraries as JSON-able facts; unknown facts are None."""
     host = Host()
     khz, mhz = host.read(f"{_CPU_FOLDER}/scaling_cur_freq"), host.cpu_field("cpu MHz")  # the latter in virtual machines
     clock_mhz = int(khz) / 1000 if khz else float(mhz) if mhz else None
@@ -151,13 +151,13 @@ def physical_cores() -> int:
 
 
 def resident_bytes() -> int:
-    """Return the memory that this process holds now, 0 where the system does not tell."""
+    """Return the memory that this process holds now, 0 where the system does not report it."""
     statm = Host().read("proc/self/statm")
     return int(statm.split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm else 0
 
 
 def cache_folder() -> Path:
-    """Return where what can be made again is kept: ``$XDG_CACHE_HOME/htr-export``, by default in ``~/.cache``."""
+    """Return the folder of files that can be made again: ``$XDG_CACHE_HOME/htr-export``, by default in ``~/.cache``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "htr-export"
 
 

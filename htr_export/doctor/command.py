@@ -13,7 +13,7 @@ STYLES = {"ok": "green", "warning": "yellow", "problem": "red", "not there": "di
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def doctor_command(ctx: click.Context, as_json: bool) -> None:
-    """Say what this machine can build and run, and how to mend what stands in the way.
+    """Say what this machine can build and run, and how to fix what is missing.
 
     Nothing is built or sent. Ends with exit code 1 only if no engine can run here.
     """

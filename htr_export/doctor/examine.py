@@ -1,4 +1,4 @@
-"""The whole examination: findings, what can be built, what can run and what would be taken."""
+"""The examination of a machine: findings, what can be built, what can run, and the engine that htr-read uses."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Ability:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All that is to say about a machine."""
+    """All findings on a machine and what follows from them."""
 
     findings: tuple[Finding, ...]
     builds: tuple[Ability, ...]
@@ -59,12 +59,12 @@ class Diagnosis:
 
     @property
     def choice(self) -> str | None:
-        """The engine that htr-read takes of a bundle that has a model for each, None if nothing can run."""
+        """The engine that htr-read uses for a bundle that has a model for each, None if nothing can run."""
         return next((engine.name for engine in self.engines if engine.possible), None)
 
 
 def examine(machine: Machine) -> Diagnosis:
-    """Look at a machine. Nothing is imported, built or sent; other programs get a few seconds to answer."""
+    """Examine a machine. Nothing is imported, built or sent; other programs have a time limit."""
     around = probe_host(machine)
     export = extra_findings(machine, "export")
     tensorrt, tensorrt_device = tensorrt_findings(around), tensorrt_device_findings(around)
@@ -114,7 +114,7 @@ def _machine_findings(around: Surroundings) -> list[Finding]:
 
 
 def _shown(package: list[Finding], device: list[Finding]) -> list[Finding]:
-    """Join findings on a package with those on its device, which matter only if the package is whole."""
+    """Join findings on a package with those on its device, which matter only if the package is complete."""
     return package + device if usable(package) else package
 
 

@@ -19,5 +19,5 @@ class Finding:
 
 
 def usable(findings: list[Finding]) -> bool:
-    """Tell whether nothing in these findings keeps their topic from working."""
+    """Return whether no finding keeps its topic from working."""
     return all(finding.status in {"ok", "warning"} for finding in findings)

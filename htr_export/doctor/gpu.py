@@ -45,7 +45,7 @@ class Nvidia:
 
 
 def find_nvidia(machine: Machine, board: Jetson | None) -> Nvidia:
-    """Return the driver and the GPUs, as nvidia-smi, the kernel or the Jetson's board tell them."""
+    """Return the driver and the GPUs by nvidia-smi, else by the kernel; a Jetson's also by its board."""
     hidden = machine.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"}
     rows, smi_error = machine.query_gpus(GPU_FIELDS)
     if smi_error:  # old releases do not know compute_cap
@@ -62,10 +62,10 @@ def find_nvidia(machine: Machine, board: Jetson | None) -> Nvidia:
 
 def _gpu(row: Mapping[str, str]) -> Gpu:
     capability = row.get("compute_cap", "").replace(".", "")
-    return Gpu(row["name"], _whole(capability), _whole(row["memory.total"]), _whole(row["memory.free"]))
+    return Gpu(row["name"], _to_int(capability), _to_int(row["memory.total"]), _to_int(row["memory.free"]))
 
 
-def _whole(text: str) -> int | None:
+def _to_int(text: str) -> int | None:
     number = text.removesuffix(" MiB")
     return int(number) if number.isdecimal() else None  # "[N/A]" where memory is shared with the processor
 
@@ -78,13 +78,13 @@ def _kernel_gpus(machine: Machine) -> tuple[Gpu, ...]:
     return tuple(gpus)
 
 
-def _board_gpu(board: Jetson, told: tuple[Gpu, ...]) -> Gpu:
-    gpu = told[0] if told else Gpu(board.name, None, None, None)
+def _board_gpu(board: Jetson, known: tuple[Gpu, ...]) -> Gpu:
+    gpu = known[0] if known else Gpu(board.name, None, None, None)
     return Gpu(gpu.name, gpu.capability or board.capability, None, None)
 
 
 def _on_the_bus(machine: Machine) -> bool:
-    """Tell whether a display controller of NVIDIA (PCI class 03) is in the machine."""
+    """Return whether a display controller of NVIDIA (PCI class 03) is in the machine."""
     folders = [path.parent.relative_to(machine.root) for path in machine.glob("sys/bus/pci/devices/*/vendor")]
     return any(
         machine.read(f"{folder}/vendor") == PCI_VENDOR and (machine.read(f"{folder}/class") or "").startswith("0x03")

@@ -53,7 +53,7 @@ class Jetson:
         return release(self.jetpack)[0] if self.jetpack else 0
 
     def older_than(self, major: int, minor: int) -> bool:
-        """Tell whether JetPack is certainly older; of some releases only the major version is known."""
+        """Return whether JetPack is certainly older; of some releases only the major version is known."""
         known = release(self.jetpack or "")
         return len(known) > 0 and known < (major, minor) and (len(known) > 1 or known[0] < major)
 
@@ -102,7 +102,7 @@ def _best_mode(machine: Machine) -> tuple[int, str] | None:
 
 
 def _clocks_fixed(machine: Machine) -> bool | None:
-    """Tell whether jetson_clocks holds the GPU at its highest clock."""
+    """Return whether jetson_clocks holds the GPU at its highest clock."""
     for lowest in machine.glob("sys/class/devfreq/*gpu*/min_freq"):
         folder = lowest.parent.relative_to(machine.root)
         return machine.read(f"{folder}/min_freq") == machine.read(f"{folder}/max_freq")

@@ -76,7 +76,7 @@ class Machine(Host):
         return ""
 
     def has_library(self, name: str) -> bool:
-        """Tell whether the dynamic linker, or a Python package that brings its libraries, has a shared library."""
+        """Return whether the dynamic linker, or a Python package that brings its libraries, has a shared library."""
         if any(self.package_files(f"{folder}/{name}") for folder in LIBRARY_FOLDERS):
             return True
         places = self.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)

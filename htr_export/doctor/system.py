@@ -96,7 +96,7 @@ class Memory:
 
 
 def measure_memory(machine: Machine) -> Memory | None:
-    """Return the memory of the machine, or None where the system does not tell."""
+    """Return the memory of the machine, or None where the system does not report it."""
     sizes = machine.memory()
     if "MemTotal" not in sizes:
         return None
@@ -136,7 +136,7 @@ def _memory(machine: Machine) -> Finding:
     """Judge whether free memory and swap suffice for an ONNX export of the published size."""
     found, needed = measure_memory(machine), EXPORT_BYTES
     if found is None:
-        return Finding("memory", "not there", "the system does not tell its memory")
+        return Finding("memory", "not there", "the system does not report its memory")
     bound = f", {_gigabytes(found.limit)} allowed to this container" if found.limit is not None else ""
     swap = f"{_gigabytes(found.swap)} swap free" if found.swap else "no swap"
     have = f"{_gigabytes(found.available)} free of {_gigabytes(found.total)}{bound}, {swap}"
@@ -152,7 +152,7 @@ def _memory(machine: Machine) -> Finding:
         cure = f"give the container more memory, such as docker run --memory {needed / 1e9 + 1:.0f}g"
     else:
         cure = ADD_SWAP
-    return Finding("memory", "warning", f"{have}; {need}, so the system may end it", cure)
+    return Finding("memory", "warning", f"{have}; {need}, so the system may kill it", cure)
 
 
 def _disk(machine: Machine, folder: Path, name: str, cure: str) -> Finding:

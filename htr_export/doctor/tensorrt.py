@@ -33,7 +33,7 @@ class Installed:
 
     @property
     def cuda(self) -> int | None:
-        """The major version of CUDA that its name tells."""
+        """The major version of CUDA in its name."""
         return next((major for major in (13, 12) if f"-cu{major}" in self.name), None)
 
 
@@ -46,7 +46,7 @@ def installed(around: Surroundings, names: tuple[str, ...]) -> Installed | None:
 
 
 def tensorrt_findings(around: Surroundings) -> list[Finding]:
-    """Judge whether TensorRT is whole: bindings and libraries of a version that htr-export works with."""
+    """Judge whether TensorRT is complete: bindings and libraries of a version that htr-export works with."""
     found = installed(around, BINDINGS)
     if found is None:
         return [_no_tensorrt(around)]
@@ -108,10 +108,10 @@ def tensorrt_device_findings(around: Surroundings) -> list[Finding]:
 
 
 def rtx_findings(around: Surroundings) -> list[Finding]:
-    """Judge whether TensorRT-RTX is whole; it builds plans without a GPU."""
+    """Judge whether TensorRT-RTX is complete; it builds plans without a GPU."""
     found = installed(around, RTX_BINDINGS)
     if found is None:
-        cure = _install(around, "rtx") if _rtx_serves(around) else None
+        cure = _install(around, "rtx") if _rtx_supports(around) else None
         return [Finding("TensorRT-RTX", "not there", "TensorRT-RTX is not installed", cure)]
     library = f"libtensorrt_rtx.so.{release(found.version)[0]}"
     if not around.machine.has_library(library):
@@ -129,7 +129,7 @@ def rtx_device_findings(around: Surroundings) -> list[Finding]:
     name = f"TensorRT-RTX {short(found.version)}"
     if not around.has_gpu:
         return [Finding("TensorRT-RTX", "not there", f"{name} has no NVIDIA GPU to run on")]
-    if not _rtx_serves(around):
+    if not _rtx_supports(around):
         here = ", ".join(dotted(capability) for capability in sorted(around.capabilities))
         text = f"{name} has no code for compute capability {here}; TensorRT has"
         return [Finding("TensorRT-RTX", "not there", text, _install(around, "trt"))]
@@ -137,8 +137,8 @@ def rtx_device_findings(around: Surroundings) -> list[Finding]:
     return around.too_new_for_driver("TensorRT-RTX", name, found.cuda, older)
 
 
-def _rtx_serves(around: Surroundings) -> bool:
-    """Tell whether TensorRT-RTX has code for a GPU of this machine, which it has where nothing is known of it."""
+def _rtx_supports(around: Surroundings) -> bool:
+    """Return whether TensorRT-RTX supports a GPU of this machine; unknown GPUs are taken as supported."""
     known = around.capabilities
     return not known or any(found in RTX_CAPABILITIES or found >= BLACKWELL for found in known)
 

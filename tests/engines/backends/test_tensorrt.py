@@ -109,15 +109,15 @@ def test_what_fills_a_batch_up_is_white_not_the_lines_before(gpu, tmp_path, tiny
 @given(st.lists(st.tuples(*[st.integers(1, 40)] * 3).map(sorted), min_size=1, max_size=4), st.integers(1, 200))
 def test_every_line_runs_once_within_a_profile(batches, count):
     profiles = [profile(*batch) for batch in batches]
-    portions = split_batch(profiles, (count, 1, 64, 64))
-    assert sum(portion.lines for portion in portions) == count
-    for portion in portions:
-        chosen = profiles[portion.profile]
-        assert chosen.min[0] <= portion.shape[0] <= chosen.max[0]
-        assert 1 <= portion.lines <= portion.shape[0]
-        assert portion.lines == portion.shape[0] or portion.shape[0] == chosen.min[0]
+    sub_batches = split_batch(profiles, (count, 1, 64, 64))
+    assert sum(sub_batch.lines for sub_batch in sub_batches) == count
+    for sub_batch in sub_batches:
+        chosen = profiles[sub_batch.profile]
+        assert chosen.min[0] <= sub_batch.shape[0] <= chosen.max[0]
+        assert 1 <= sub_batch.lines <= sub_batch.shape[0]
+        assert sub_batch.lines == sub_batch.shape[0] or sub_batch.shape[0] == chosen.min[0]
     if any(p.min[0] <= count <= p.max[0] for p in profiles):
-        assert len(portions) == 1
+        assert len(sub_batches) == 1
 
 
 def test_the_profile_tuned_nearest_is_chosen():

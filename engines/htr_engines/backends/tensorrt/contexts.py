@@ -1,4 +1,4 @@
-"""Execution contexts of TensorRT and TensorRT-RTX, which differ in how they are made and in who captures graphs."""
+"""Execution contexts of TensorRT and TensorRT-RTX, which differ in how they are created and in who captures graphs."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from htr_engines.backends.tensorrt.cuda_memory import CudaMemory
-    from htr_engines.backends.tensorrt.profiles import Portion
+    from htr_engines.backends.tensorrt.profiles import SubBatch
 
 
 class Contexts(Protocol):
     """Makes the contexts of one engine."""
 
-    no_graphs: str | None  # why its work is not to be captured; None if it is
+    no_graphs: str | None  # why its work is not captured as CUDA graphs; None if it is
 
-    def key(self, portion: Portion) -> Hashable:
-        """Return what a portion shares its context with: portions of equal keys run in the same one."""
+    def key(self, sub_batch: SubBatch) -> Hashable:
+        """Return the key of a sub-batch's context: sub-batches of equal keys run in the same one."""
         ...
 
     def create(self) -> Any:  # noqa: ANN401 - an IExecutionContext
@@ -27,14 +27,14 @@ class Contexts(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what the contexts share; they must be gone."""
+        """Free what the contexts share; they must have been deleted before."""
         ...
 
 
 class TensorRtContexts:
-    """One context for each shape, as NVIDIA asks for where graphs are captured; all work in the same memory.
+    """One context for each shape, as NVIDIA requires for captured graphs; all use the same activation memory.
 
-    A captured graph holds the state of its context, which must then not be changed. Only one context runs at a time,
+    A captured graph holds the state of its context, which must not change afterwards. Only one context runs at a time,
     so they can share the memory of their activations.
     """
 
@@ -44,9 +44,9 @@ class TensorRtContexts:
         self._size = max(1, int(engine.device_memory_size_v2))
         self._address = cuda.allocate(self._size)
 
-    def key(self, portion: Portion) -> Hashable:
-        """Return what a portion shares its context with."""
-        return portion.profile, portion.shape
+    def key(self, sub_batch: SubBatch) -> Hashable:
+        """Return the key of a sub-batch's context."""
+        return sub_batch.profile, sub_batch.shape
 
     def create(self) -> Any:  # noqa: ANN401
         """Return a new context, or None if there is no memory for it."""
@@ -56,16 +56,15 @@ class TensorRtContexts:
         return context
 
     def close(self) -> None:
-        """Give back what the contexts share."""
+        """Free what the contexts share."""
         self._cuda.free(self._address)
 
 
 class RtxContexts:
     """One context for each profile. TensorRT-RTX captures graphs on its own.
 
-    For a new shape it first runs general kernels while it compiles special ones, so only it knows when capturing is
-    worth while: a graph captured from outside would hold the general kernels for good. What it compiles is kept on
-    disk.
+    For a new shape it runs generic kernels until specialised ones are compiled, so only it knows when to capture: a
+    graph captured from outside would keep the generic kernels. Compiled kernels are cached on disk.
     """
 
     no_graphs: str | None = "TensorRT-RTX captures its own"
@@ -79,15 +78,15 @@ class RtxContexts:
         self._loaded = load_cache(self._cache, self._path)
         self._config.set_runtime_cache(self._cache)
 
-    def key(self, portion: Portion) -> Hashable:
-        """Return what a portion shares its context with."""
-        return portion.profile
+    def key(self, sub_batch: SubBatch) -> Hashable:
+        """Return the key of a sub-batch's context."""
+        return sub_batch.profile
 
     def create(self) -> Any:  # noqa: ANN401
         """Return a new context, or None if there is no memory for it."""
         return self._engine.create_execution_context(self._config)
 
     def close(self) -> None:
-        """Give back what the contexts share."""
+        """Free what the contexts share."""
         save_cache(self._cache, self._path, self._loaded)
         del self._config, self._cache

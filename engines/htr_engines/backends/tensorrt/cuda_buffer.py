@@ -1,4 +1,4 @@
-"""A tensor's memory on the GPU and its pinned twin on the host."""
+"""A tensor's memory on the GPU and its pinned counterpart on the host."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ITEM = np.dtype(np.float32).itemsize
 
 
 class CudaBuffer:
-    """Float32 memory that grows with the largest shape asked for and never shrinks."""
+    """Float32 memory that grows to the largest shape requested and never shrinks."""
 
     def __init__(self, cuda: CudaMemory) -> None:
         self._cuda = cuda
@@ -26,7 +26,7 @@ class CudaBuffer:
         self.address = 0  # on the GPU
 
     def holds(self, shape: tuple[int, ...]) -> bool:
-        """Tell whether it is large enough for a tensor."""
+        """Return whether it is large enough for a tensor."""
         return self._host is not None and self._host.nbytes >= math.prod(shape) * ITEM
 
     def grow(self, shape: tuple[int, ...]) -> None:
@@ -48,7 +48,7 @@ class CudaBuffer:
         return self._host[: math.prod(shape) * ITEM].view(np.float32).reshape(shape)
 
     def close(self) -> None:
-        """Give both sides back."""
+        """Free both sides."""
         host, self._host = self._host, None
         address, self.address = self.address, 0
         if address:

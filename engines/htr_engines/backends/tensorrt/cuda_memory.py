@@ -25,65 +25,65 @@ class CudaDevice:
 
 
 class CudaMemory(Protocol):
-    """Memory of a GPU, and the stream in which all its work is queued. For one thread.
+    """Memory of a GPU and one stream on it. Not thread-safe.
 
-    What is queued runs in order, and is done only after :meth:`synchronize`: until then host arrays that take part
-    in a copy may neither be read nor changed. Every method raises EngineError with CUDA's own reason.
+    Work on the stream runs in order and asynchronously: until :meth:`synchronize` returns, host arrays that are being
+    copied may be neither read nor written. Every method raises EngineError with CUDA's own reason.
     """
 
-    library: str  # that gives access
+    library: str  # "cuda-python" or "pycuda"
     device: CudaDevice
     stream: int  # the handle that TensorRT takes
-    no_graphs: str | None  # why work cannot be captured; None if it can
+    no_graphs: str | None  # why work cannot be captured as a CUDA graph; None if it can
 
     def allocate(self, size: int) -> int:
-        """Return the address of ``size`` bytes on the GPU."""
+        """Allocate ``size`` bytes on the GPU and return their address."""
         ...
 
     def free(self, address: int) -> None:
-        """Give memory of the GPU back."""
+        """Free memory of the GPU."""
         ...
 
     def allocate_host(self, size: int) -> NDArray[np.uint8]:
-        """Return ``size`` bytes of pinned host memory, which copies need to run on their own."""
+        """Return ``size`` bytes of pinned host memory, which asynchronous copies need."""
         ...
 
     def free_host(self, array: NDArray[np.uint8]) -> None:
-        """Give pinned memory back: the array that was returned, no view of it."""
+        """Free pinned memory, given the array that was returned and not a view of it."""
         ...
 
     def upload(self, address: int, host: NDArray[Any]) -> None:
-        """Queue a copy to the GPU."""
+        """Enqueue a copy to the GPU."""
         ...
 
     def download(self, host: NDArray[Any], address: int) -> None:
-        """Queue a copy from the GPU."""
+        """Enqueue a copy from the GPU."""
         ...
 
     def synchronize(self) -> None:
-        """Wait until all that is queued is done."""
+        """Wait until all work on the stream is done."""
         ...
 
     def capture(self, work: Callable[[], None]) -> object:
-        """Return what ``work`` queues as a graph, without running it."""
+        """Capture what ``work`` enqueues as a CUDA graph, without running it."""
         ...
 
     def launch(self, graph: object) -> None:
-        """Queue all that a graph holds."""
+        """Enqueue a graph."""
         ...
 
     def free_graph(self, graph: object) -> None:
-        """Give a graph back."""
+        """Free a graph."""
         ...
 
     def close(self) -> None:
-        """Give the stream back; what was allocated must have been freed before."""
+        """Destroy the stream; memory must have been freed before."""
         ...
 
 
 def cuda_failure(call: str, reason: str) -> EngineError:
     """Return the error for a call that failed."""
-    return EngineError(f"CUDA's {call} failed: {reason}; look at the driver and the GPU's memory with nvidia-smi")
+    return EngineError(f"CUDA's {call} failed: {reason}; check the driver and the GPU's memory with nvidia-smi")
 
 
 def cuda_version(number: int) -> str:

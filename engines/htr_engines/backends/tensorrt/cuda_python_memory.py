@@ -45,16 +45,16 @@ class CudaPythonMemory:
         error, *values = function(*arguments)
         if error != self._runtime.cudaError_t.cudaSuccess:
             _, text = self._runtime.cudaGetErrorString(error)
-            self._runtime.cudaGetLastError()  # or the next call would report it again
+            self._runtime.cudaGetLastError()  # else the next call reports it again
             raise cuda_failure(function.__name__, text.decode())
         return values[0] if values else None
 
     def allocate(self, size: int) -> int:
-        """Return the address of ``size`` bytes on the GPU."""
+        """Allocate ``size`` bytes on the GPU and return their address."""
         return int(self._call(self._runtime.cudaMalloc, size))
 
     def free(self, address: int) -> None:
-        """Give memory of the GPU back."""
+        """Free memory of the GPU."""
         self._call(self._runtime.cudaFree, address)
 
     def allocate_host(self, size: int) -> NDArray[np.uint8]:
@@ -63,31 +63,31 @@ class CudaPythonMemory:
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(int(address)))
 
     def free_host(self, array: NDArray[np.uint8]) -> None:
-        """Give pinned memory back."""
+        """Free pinned memory."""
         self._call(self._runtime.cudaFreeHost, array.ctypes.data)
 
     def upload(self, address: int, host: NDArray[Any]) -> None:
-        """Queue a copy to the GPU."""
+        """Enqueue a copy to the GPU."""
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._call(self._runtime.cudaMemcpyAsync, address, host.ctypes.data, host.nbytes, kind, self._stream)
 
     def download(self, host: NDArray[Any], address: int) -> None:
-        """Queue a copy from the GPU."""
+        """Enqueue a copy from the GPU."""
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._call(self._runtime.cudaMemcpyAsync, host.ctypes.data, address, host.nbytes, kind, self._stream)
 
     def synchronize(self) -> None:
-        """Wait until all that is queued is done."""
+        """Wait until all work on the stream is done."""
         self._call(self._runtime.cudaStreamSynchronize, self._stream)
 
     def capture(self, work: Callable[[], None]) -> object:
-        """Return what ``work`` queues as a graph, without running it."""
+        """Capture what ``work`` enqueues as a CUDA graph, without running it."""
         mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._call(self._runtime.cudaStreamBeginCapture, self._stream, mode)
         try:
             work()
         except BaseException:
-            with contextlib.suppress(EngineError):  # the stream has to leave its capture; the first reason counts
+            with contextlib.suppress(EngineError):  # end the capture; the first error is raised
                 self._call(self._runtime.cudaGraphDestroy, self._call(self._runtime.cudaStreamEndCapture, self._stream))
             raise
         graph = self._call(self._runtime.cudaStreamEndCapture, self._stream)
@@ -97,13 +97,13 @@ class CudaPythonMemory:
             self._call(self._runtime.cudaGraphDestroy, graph)
 
     def launch(self, graph: object) -> None:
-        """Queue all that a graph holds."""
+        """Enqueue a graph."""
         self._call(self._runtime.cudaGraphLaunch, graph, self._stream)
 
     def free_graph(self, graph: object) -> None:
-        """Give a graph back."""
+        """Free a graph."""
         self._call(self._runtime.cudaGraphExecDestroy, graph)
 
     def close(self) -> None:
-        """Give the stream back."""
+        """Destroy the stream."""
         self._call(self._runtime.cudaStreamDestroy, self._stream)

@@ -15,7 +15,7 @@ from htr_engines.backends.tensorrt.contexts import Contexts, RtxContexts, Tensor
 from htr_engines.backends.tensorrt.cuda import open_cuda
 from htr_engines.backends.tensorrt.cuda_buffer import CudaBuffer
 from htr_engines.backends.tensorrt.library import EXTRAS, last_error, load_tensorrt, logger_of
-from htr_engines.backends.tensorrt.profiles import Portion, split_batch
+from htr_engines.backends.tensorrt.profiles import SubBatch, split_batch
 from htr_engines.backends.tensorrt.sidecar import Profile, check_fits, read_sidecar
 from htr_engines.errors import EngineError
 from htr_engines.host import resident_bytes
@@ -44,11 +44,11 @@ class _Slot:
 
 
 class TensorRtEngine(Closeable):
-    """A deserialised plan with its buffers. For one thread.
+    """A deserialised plan with its buffers. Not thread-safe.
 
     Host and device buffers are allocated once, grow with the largest batch and never shrink. From the second run of
-    a shape on, the copies and kernels are launched together as a CUDA graph. What becomes of batches and widths
-    outside the plan's profiles is written in :mod:`htr_engines.backends.tensorrt.profiles`.
+    a shape on, the copies and kernels are launched together as a CUDA graph. How batches outside the
+    plan's profiles are split or padded is described in :mod:`htr_engines.backends.tensorrt.profiles`.
 
     Args:
         plan: a plan with its sidecar beside it.
@@ -81,7 +81,7 @@ class TensorRtEngine(Closeable):
         )
 
     def _open(self, stack: ExitStack, trt: Any, plan: Path, sidecar: PlanSidecar, runtime: Runtime) -> None:  # noqa: ANN401
-        """Take hold of all that the engine needs; the stack gives it back in reverse order."""
+        """Open all that the engine needs; the stack closes it in reverse order."""
         self._cuda = open_cuda(EXTRAS[runtime])
         stack.callback(self._cuda.close)
         capability = self._cuda.device.compute_capability
@@ -114,19 +114,19 @@ class TensorRtEngine(Closeable):
         if image_N1HW.dtype != np.float32:
             raise EngineError(f"the engine takes float32, not {image_N1HW.dtype}; divide grey values by 255")
         done, results = 0, []
-        for portion in split_batch(self._profiles, image_N1HW.shape):
-            results.append(self._run(portion, image_N1HW[done : done + portion.lines]))
-            done += portion.lines
+        for sub_batch in split_batch(self._profiles, image_N1HW.shape):
+            results.append(self._run(sub_batch, image_N1HW[done : done + sub_batch.lines]))
+            done += sub_batch.lines
         return results[0] if len(results) == 1 else np.concatenate(results)
 
-    def _run(self, portion: Portion, image_N1HW: NDArray[np.float32]) -> NDArray[np.float32]:
-        slot = self._slot(portion)
+    def _run(self, sub_batch: SubBatch, image_N1HW: NDArray[np.float32]) -> NDArray[np.float32]:
+        slot = self._slot(sub_batch)
         if slot.graph is None:  # the context of a captured graph must stay as it is
-            self._bind(slot, portion)
-        input_N1HW = self._input.view(portion.shape)
+            self._bind(slot, sub_batch)
+        input_N1HW = self._input.view(sub_batch.shape)
         output_NTC = self._output.view(self._output_shape(slot.context))
-        input_N1HW[: portion.lines] = image_N1HW
-        input_N1HW[portion.lines :] = 1.0
+        input_N1HW[: sub_batch.lines] = image_N1HW
+        input_N1HW[sub_batch.lines :] = 1.0
         if slot.graph is None and slot.runs and self.no_graphs is None:
             self._capture(slot, input_N1HW, output_NTC)
         if slot.graph is not None:
@@ -135,15 +135,15 @@ class TensorRtEngine(Closeable):
             self._enqueue(slot, input_N1HW, output_NTC)
         self._cuda.synchronize()
         slot.runs += 1
-        return output_NTC[: portion.lines].copy()
+        return output_NTC[: sub_batch.lines].copy()
 
-    def _slot(self, portion: Portion) -> _Slot:
-        """Return the context for a portion, a new one if it has none."""
-        key = self._contexts.key(portion)
+    def _slot(self, sub_batch: SubBatch) -> _Slot:
+        """Return the context for a sub-batch, a new one if it has none."""
+        key = self._contexts.key(sub_batch)
         if key not in self._slots:
             if len(self._slots) == MAX_CONTEXTS:
                 self._drop(self._slots.popitem(last=False)[1])
-            self._slots[key] = _Slot(self._new_context(portion.profile))
+            self._slots[key] = _Slot(self._new_context(sub_batch.profile))
         self._slots.move_to_end(key)
         return self._slots[key]
 
@@ -155,17 +155,17 @@ class TensorRtEngine(Closeable):
         self._cuda.synchronize()
         return context
 
-    def _bind(self, slot: _Slot, portion: Portion) -> None:
-        """Set a context's shape and buffers, growing them if need be."""
-        given, made = self._names
-        self._must(slot.context.set_input_shape(given, portion.shape), f"the shape {list(portion.shape)}")
+    def _bind(self, slot: _Slot, sub_batch: SubBatch) -> None:
+        """Set a context's shape and buffers, growing them if needed."""
+        input_name, output_name = self._names
+        self._must(slot.context.set_input_shape(input_name, sub_batch.shape), f"the shape {list(sub_batch.shape)}")
         output_shape = self._output_shape(slot.context)
-        if not (self._input.holds(portion.shape) and self._output.holds(output_shape)):
+        if not (self._input.holds(sub_batch.shape) and self._output.holds(output_shape)):
             self._drop_graphs()  # they hold the addresses
-            self._input.grow(portion.shape)
+            self._input.grow(sub_batch.shape)
             self._output.grow(output_shape)
-        self._must(slot.context.set_tensor_address(given, self._input.address), f"the buffer of {given}")
-        self._must(slot.context.set_tensor_address(made, self._output.address), f"the buffer of {made}")
+        self._must(slot.context.set_tensor_address(input_name, self._input.address), f"the buffer of {input_name}")
+        self._must(slot.context.set_tensor_address(output_name, self._output.address), f"the buffer of {output_name}")
 
     def _output_shape(self, context: Any) -> tuple[int, ...]:  # noqa: ANN401
         return tuple(context.get_tensor_shape(self._names[1]))
@@ -180,7 +180,7 @@ class TensorRtEngine(Closeable):
             raise EngineError(f"TensorRT refused {what}: {last_error(self._trt)}; build the plan again on this machine")
 
     def _capture(self, slot: _Slot, input_N1HW: NDArray[np.float32], output_NTC: NDArray[np.float32]) -> None:
-        """Capture a graph, on the second run of a shape as TensorRT asks; without one all goes on, only slower."""
+        """Capture a graph, on the second run of a shape as TensorRT requires; if that fails, go on without graphs."""
         try:
             slot.graph = self._cuda.capture(lambda: self._enqueue(slot, input_N1HW, output_NTC))
         except EngineError as error:
@@ -230,7 +230,7 @@ def _check_tensors(trt: Any, engine: Any, sidecar: PlanSidecar, plan: Path) -> N
 
 def _profiles(engine: Any, name: str) -> list[Profile]:  # noqa: ANN401
     shape = tuple(engine.get_tensor_shape(name))
-    if OPEN_AXIS not in shape:  # then there is nothing for profiles to tell
+    if OPEN_AXIS not in shape:  # then profiles add nothing
         return [Profile(shape, shape, shape)]
     indices = range(engine.num_optimization_profiles)
     return [Profile(*(tuple(shape) for shape in engine.get_tensor_profile_shape(name, index))) for index in indices]

@@ -1,13 +1,13 @@
-"""In which optimisation profile of a plan lines are run, and what becomes of those that fit into none.
+"""Which optimisation profile of a plan runs a batch, and how batches that fit none are split or padded.
 
-* A batch that a profile takes is run as it is. Of several such profiles the one that was tuned for the nearest batch
-  is used.
-* A larger batch is split into the largest portions that any profile takes, and the rest.
-* A smaller batch is filled up with white lines, whose results are cut off. No line sees the others of its batch, so
+* A batch that a profile takes is run as it is. Of several such profiles the one tuned for the nearest batch size is
+  used.
+* A larger batch is split into sub-batches of the largest size that any profile takes, and the rest.
+* A smaller batch is padded with white lines, whose results are dropped. Lines of a batch do not affect each other, so
   this changes nothing, which ``htr-export validate`` checks.
-* A width outside all profiles is refused. Padding it with white would not do: attention and group normalisation reach
-  over the whole line, so that each pixel of padding changes every logit. A network reads at the width it was trained
-  with, and that is the width to build a plan for.
+* A width outside all profiles is refused. It cannot be padded: attention and group normalisation reach over the whole
+  line, so that each pixel of padding changes every logit. A network reads at the width it was trained with, and that is
+  the width to build a plan for.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Portion:
+class SubBatch:
     """Consecutive lines of a batch that are run together."""
 
     profile: int  # index
-    lines: int  # of the batch given
+    lines: int  # of the batch
     shape: Shape  # [N,1,H,W] of the input; N - lines of them are white
 
 
-def split_batch(profiles: Sequence[Profile], shape: tuple[int, ...]) -> list[Portion]:
-    """Share a batch out by the policy above.
+def split_batch(profiles: Sequence[Profile], shape: tuple[int, ...]) -> list[SubBatch]:
+    """Split a batch as described above.
 
     Args:
         profiles: of the plan.
@@ -46,20 +46,20 @@ def split_batch(profiles: Sequence[Profile], shape: tuple[int, ...]) -> list[Por
         raise EngineError(f"a batch should have the shape [N,1,H,W] with N at least 1, not {list(shape)}")
     fitting = {number: profile for number, profile in enumerate(profiles) if _takes(profile, shape)}
     if not fitting:
-        offered = " or ".join(dict.fromkeys(_sizes(profile) for profile in profiles))
+        sizes = " or ".join(dict.fromkeys(_sizes(profile) for profile in profiles))
         raise EngineError(
-            f"the plan takes lines of {offered} pixels, these have {shape[2]} x {shape[3]}; build it with "
+            f"the plan takes lines of {sizes} pixels, these have {shape[2]} x {shape[3]}; build it with "
             f"'htr-export trt --min-shapes/--opt-shapes/--max-shapes image:Nx1x{shape[2]}x{shape[3]}'"
         )
     largest = max(profile.max[0] for profile in fitting.values())
-    portions, left = [], shape[0]
+    sub_batches, left = [], shape[0]
     while left:
         lines = min(left, largest)
         number = min(fitting, key=lambda candidate: _cost(fitting[candidate], lines))
         batch = max(lines, fitting[number].min[0])
-        portions.append(Portion(number, lines, (batch, shape[1], shape[2], shape[3])))
+        sub_batches.append(SubBatch(number, lines, (batch, shape[1], shape[2], shape[3])))
         left -= lines
-    return portions
+    return sub_batches
 
 
 def _takes(profile: Profile, shape: tuple[int, ...]) -> bool:
@@ -68,7 +68,7 @@ def _takes(profile: Profile, shape: tuple[int, ...]) -> bool:
 
 
 def _cost(profile: Profile, lines: int) -> tuple[bool, int, int]:
-    """Order the profiles for a number of lines: those that take it, with the least filling, tuned the nearest."""
+    """Order the profiles for a number of lines: those that take it, with the least padding, tuned the nearest."""
     batch = max(lines, profile.min[0])
     return batch > profile.max[0], batch, abs(profile.opt[0] - batch)
 

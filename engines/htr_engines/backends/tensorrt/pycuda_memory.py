@@ -1,4 +1,4 @@
-"""CUDA memory through ``pycuda``, where only that is there."""
+"""CUDA memory through ``pycuda``, the fallback where ``cuda-python`` is missing."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ class PycudaMemory:
             raise cuda_failure(call, str(error)) from None
 
     def allocate(self, size: int) -> int:
-        """Return the address of ``size`` bytes on the GPU."""
+        """Allocate ``size`` bytes on the GPU and return their address."""
         with self._named("cuMemAlloc"):
             allocation = self._driver.mem_alloc(size)
         self._allocations[int(allocation)] = allocation
         return int(allocation)
 
     def free(self, address: int) -> None:
-        """Give memory of the GPU back."""
+        """Free memory of the GPU."""
         with self._named("cuMemFree"):
             self._allocations.pop(address).free()
 
@@ -68,39 +68,39 @@ class PycudaMemory:
         return array
 
     def free_host(self, array: NDArray[np.uint8]) -> None:
-        """Give pinned memory back."""
+        """Free pinned memory."""
         with self._named("cuMemFreeHost"):
             array.base.free()  # type: ignore[union-attr]
 
     def upload(self, address: int, host: NDArray[Any]) -> None:
-        """Queue a copy to the GPU."""
+        """Enqueue a copy to the GPU."""
         with self._named("cuMemcpyHtoDAsync"):
             self._driver.memcpy_htod_async(address, host, self._stream)
 
     def download(self, host: NDArray[Any], address: int) -> None:
-        """Queue a copy from the GPU."""
+        """Enqueue a copy from the GPU."""
         with self._named("cuMemcpyDtoHAsync"):
             self._driver.memcpy_dtoh_async(host, address, self._stream)
 
     def synchronize(self) -> None:
-        """Wait until all that is queued is done."""
+        """Wait until all work on the stream is done."""
         with self._named("cuStreamSynchronize"):
             self._stream.synchronize()
 
     def capture(self, work: Callable[[], None]) -> object:  # noqa: ARG002
-        """Refuse, with the reason."""
+        """Raise: pycuda has no CUDA graphs."""
         raise EngineError(str(self.no_graphs))
 
     def launch(self, graph: object) -> None:  # noqa: ARG002
-        """Refuse, with the reason."""
+        """Raise: pycuda has no CUDA graphs."""
         raise EngineError(str(self.no_graphs))
 
     def free_graph(self, graph: object) -> None:  # noqa: ARG002
-        """Refuse, with the reason."""
+        """Raise: pycuda has no CUDA graphs."""
         raise EngineError(str(self.no_graphs))
 
     def close(self) -> None:
-        """Give the stream back."""
+        """Destroy the stream."""
         with self._named("cuCtxPopCurrent"):
             del self._stream
             self._context.pop()
