@@ -108,6 +108,10 @@ class Host:
         found = re.search(r"Kernel Module(?: for \S+)?\s+(\d[\d.]+)", text)
         return found[1] if found else None
 
+    def jetson_release(self) -> str | None:
+        """Return the line in which Jetson Linux names its release, None on other machines."""
+        return self.read("etc/nv_tegra_release")
+
     def query_gpus(self, fields: Sequence[str]) -> tuple[list[dict[str, str]], str | None]:
         """Return these fields of every GPU by ``nvidia-smi``, and its error where it fails.
 

@@ -60,7 +60,7 @@ class Jetson:
 
 def find_jetson(machine: Machine) -> Jetson | None:
     """Return the Jetson that this machine is, or None."""
-    banner = machine.read("etc/nv_tegra_release")
+    banner = machine.jetson_release()
     chip = re.search(r"nvidia,(tegra\d+)", machine.read("proc/device-tree/compatible") or "")
     if banner is None and chip is None:
         return None

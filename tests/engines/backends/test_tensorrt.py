@@ -22,6 +22,7 @@ from htr_engines.backends.tensorrt.cuda_python_memory import CudaPythonMemory
 from htr_engines.backends.tensorrt.engine import MAX_CONTEXTS, TensorRtEngine
 from htr_engines.backends.tensorrt.profiles import split_batch
 from htr_engines.errors import EngineError, MissingExtraError
+from htr_engines.host import Host
 
 
 @pytest.fixture(autouse=True)
@@ -335,6 +336,17 @@ def test_what_is_missing_is_named(monkeypatch, plan):
         open_engine(plan, "tensorrt")
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(MissingExtraError, match=r"'tensorrt'.*htr-export\[trt\]"):
+        open_engine(plan, "tensorrt")
+
+
+def test_on_a_jetson_the_cures_are_its_own(monkeypatch, plan):
+    monkeypatch.setattr(Host, "jetson_release", lambda _: "# R36 (release), REVISION: 4.3")
+    trt_fakes.install(monkeypatch, Gpu(), pycuda=True)
+    monkeypatch.setitem(sys.modules, "pycuda", None)
+    with pytest.raises(MissingExtraError, match=r"'cuda'.*htr-export\[jetson\]"):
+        open_engine(plan, "tensorrt")
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(EngineError, match="sudo apt install python3-libnvinfer"):
         open_engine(plan, "tensorrt")
 
 

@@ -28,5 +28,4 @@ def open_cuda(extra: str) -> CudaMemory:
             return memory()
         except ImportError:
             continue
-    on_jetson = Host().read("etc/nv_tegra_release") is not None
-    raise MissingExtraError("cuda", "jetson" if on_jetson else extra)
+    raise MissingExtraError("cuda", "jetson" if Host().jetson_release() else extra)

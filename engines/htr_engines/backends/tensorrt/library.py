@@ -11,6 +11,7 @@ from collections import deque
 from typing import Any, Literal
 
 from htr_engines.errors import EngineError, MissingExtraError, one_line
+from htr_engines.host import Host
 from htr_engines.versions import release
 
 Runtime = Literal["tensorrt", "tensorrt-rtx"]
@@ -33,6 +34,11 @@ def load_tensorrt(runtime: Runtime) -> Any:  # noqa: ANN401
     try:
         trt = importlib.import_module(name)
     except ModuleNotFoundError:
+        if runtime == "tensorrt" and Host().jetson_release():
+            raise EngineError(
+                "TensorRT is not installed; install JetPack's with: sudo apt install python3-libnvinfer, and create "
+                "the Python environment with --system-site-packages"
+            ) from None
         raise MissingExtraError(name, EXTRAS[runtime]) from None
     except (ImportError, OSError, RuntimeError) as error:
         raise EngineError(
