@@ -86,16 +86,16 @@ def megabytes(count: int) -> str:
 @click.argument("model", type=ModelPath())
 @click.option("-o", "--output", type=FILE, required=True, help="The .onnx to write.")
 @onnx_options
-@click.option("--atol", type=float, default=2e-3, show_default=True, help="Allowed absolute difference of logits.")
-@click.option("--rtol", type=float, default=1e-3, show_default=True, help="Allowed relative difference of logits.")
+@click.option("--atol", type=float, help="Allowed absolute error of logits.  [default: 4 times PyTorch's own + 1e-4]")
+@click.option("--rtol", type=float, help="Allowed relative error of logits, added to --atol.")
 @click.option("--lines", "lines_dir", type=FILE, help="Real lines: for the range check of fp16, and to calibrate int8.")
 @click.option("--list", "list_file", type=FILE, help="Their list: .ln, .tsv, .csv, .jsonl.")
 @model_options
 def onnx(
     model: Path,
     output: Path,
-    atol: float,
-    rtol: float,
+    atol: float | None,
+    rtol: float | None,
     lines_dir: Path | None,
     list_file: Path | None,
     dataset: str | None,

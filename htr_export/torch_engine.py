@@ -51,3 +51,16 @@ class TorchEngine(Closeable):
     def close(self) -> None:
         """Free the network."""
         del self._network
+
+
+def infer_float64(model: Model, image_N1HW: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Compute what rounding is measured against: float32 [N,1,64,W] in [0,1] -> float64 logits [N,W/4,C].
+
+    Line by line, and the network is freed again: it takes 8 bytes a parameter, attention the square of the width.
+    """
+    network = model.network().double()
+    with torch.inference_mode():
+        logits_NTC: NDArray[np.float64] = torch.cat(
+            [network(line[None].double()) for line in torch.from_numpy(image_N1HW)]
+        ).numpy()
+    return logits_NTC

@@ -240,6 +240,7 @@ def test_ctrl_c_stops_the_build_and_leaves_nothing(onnx_file, tmp_path):
         "import os, signal, sys, time\nfrom pathlib import Path\nfrom htr_export.trt.make import make_plan\n"
         "from htr_engines.backends.tensorrt.library import last_error\n"
         "from htr_export.trt.prepare import prepare\nfrom htr_export.trt.options import PlanOptions\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in a background job
         "prepared = prepare(Path(sys.argv[1]), Path(sys.argv[2]), PlanOptions('tensorrt-rtx', 'fp32'))\n"
         "class Progress:\n  def step(self, what):\n    print(what, flush=True)\n"
         "    if what.startswith('building: Building engine from subgraph'):\n"
