@@ -15,6 +15,8 @@ full/bin/pip install --quiet "$wheel[export,cpu]"
 for command in htr-export htr-read htr-bench htr-train; do
     "full/bin/$command" --help >/dev/null
 done
+full/bin/htr-train init iam
+grep -q '^charset = "iam"' iam.toml
 full/bin/htr-export ship "$demo/demo.pth" -o demo.htr --lines "$demo/lines" --list "$demo/demo.ln" --limit 8
 
 "$python" -m venv reader

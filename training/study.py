@@ -34,6 +34,7 @@ TRAINER = (sys.executable, "-m", "htr_training.cli", "fit")
 NO_SAM = "optimizer.sam_rho=0.0"
 NO_TCM = "loss.tcm_weight=0.0"
 SPARE = 0.8  # share of the time left for iterations that a schedule is planned for; the rest is for what is uneven
+PROBE = 30  # iterations that measure the speed of a run
 VALIDATIONS = 5
 CHECKPOINTS = 10
 PATIENCE = 10.0  # seconds that a training gets to stop by itself
@@ -63,9 +64,8 @@ RUNS = (
 @click.option("--budget", type=click.FloatRange(min=0, min_open=True), required=True, help="Minutes for it all.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for checkpoints and logs.")
 @click.option("--results", type=click.Path(path_type=Path), required=True, help="JSON file to write.")
-@click.option("--probe", type=click.IntRange(min=1), default=30, show_default=True, help="Iterations of a probe.")
 @click.option("--set", "changes", multiple=True, help="Change a setting of every recipe.")
-def main(data: Path, budget: float, output: Path, results: Path, probe: int, changes: tuple[str, ...]) -> None:
+def main(data: Path, budget: float, output: Path, results: Path, changes: tuple[str, ...]) -> None:
     """Train every run in an equal share of the budget and write what it reads.
 
     A run that fails is recorded with its reason, and the next one begins.
@@ -80,7 +80,7 @@ def main(data: Path, budget: float, output: Path, results: Path, probe: int, cha
         settings = [f"data.root={data / run.recipe}", *run.changes, *changes]
         ended, error = False, None
         try:
-            ended = _train(run, folder, settings, share, probe)
+            ended = _train(run, folder, settings, share)
         except DataError as reason:
             error = str(reason)
             failed.append(run.name)
@@ -89,7 +89,7 @@ def main(data: Path, budget: float, output: Path, results: Path, probe: int, cha
             _write(results, figures)
         click.echo(f"{run.name}: {error or figures[run.name]['best_cer']}")
     if failed:
-        raise DataError(f"failed: {'; '.join(failed)}; the reasons stand in {results}")
+        raise DataError(f"failed: {'; '.join(failed)}; the reasons are in {results}")
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -110,14 +110,14 @@ def _write(results: Path, figures: dict[str, dict[str, Any]]) -> None:
     write_document(results, document("htr-train study", {"runs": runs}, units=units, schema_version=SCHEMA_VERSION))
 
 
-def _train(run: Run, folder: Path, settings: list[str], seconds: float, probe: int) -> bool:
+def _train(run: Run, folder: Path, settings: list[str], seconds: float) -> bool:
     """Train one run within its time; return whether it came to the end of its schedule."""
     start = time.monotonic()
     plan = folder / "plan.json"
     if plan.is_file():
         iterations = json.loads(plan.read_text(encoding="utf-8"))
     else:
-        iterations = _plan(run, folder / "probe", settings, seconds, probe)
+        iterations = _plan(run, folder / "probe", settings, seconds)
         write_text(plan, json.dumps(iterations))
     timing = [
         f"schedule.iterations={iterations}",
@@ -128,27 +128,27 @@ def _train(run: Run, folder: Path, settings: list[str], seconds: float, probe: i
     return _fit(run, folder / "fit", [*settings, *timing], seconds - (time.monotonic() - start))
 
 
-def _plan(run: Run, folder: Path, settings: list[str], seconds: float, probe: int) -> int:
+def _plan(run: Run, folder: Path, settings: list[str], seconds: float) -> int:
     """Return how many iterations fit into ``seconds``, by the speed of a few and what comes on top of them."""
     from htr_training.recipe import read_recipe  # PyTorch comes with it
 
     start = time.monotonic()
     few = [
-        f"schedule.iterations={probe}",
+        f"schedule.iterations={PROBE}",
         "schedule.warm_up=0",
-        f"run.log_every={max(1, probe // 3)}",
-        f"run.validate_every={10 * probe}",
+        f"run.log_every={max(1, PROBE // 3)}",
+        f"run.validate_every={10 * PROBE}",
     ]
     _fit(run, folder, [*settings, *few], seconds / 2)
     speeds = [record["lines_per_s"] for record in _records(folder) if record["kind"] == "train"]
     if not speeds:
         raise DataError(
-            f"{run.name}: not even a probe of {probe} iterations fits into {seconds / 2:.0f} s; add --budget"
+            f"{run.name}: not even a probe of {PROBE} iterations fits into {seconds / 2:.0f} s; add --budget"
         )
     per_second = speeds[-1] / read_recipe(_recipe(run), settings).optimizer.batch
     spent = time.monotonic() - start
-    on_top = max(0.0, spent - probe / per_second)  # start, one validation and its checkpoints
-    return max(probe, int(SPARE * (seconds - spent - on_top) * per_second))
+    on_top = max(0.0, spent - PROBE / per_second)  # start, one validation and its checkpoints
+    return max(PROBE, int(SPARE * (seconds - spent - on_top) * per_second))
 
 
 def _recipe(run: Run) -> Path:

@@ -42,7 +42,7 @@ def run_alone(request: Request) -> Peak:
     """Run a target alone.
 
     Raises:
-        EngineError: with the reason, if it does not run, however hard it fell.
+        EngineError: with the reason, if it does not run, even if its process crashed.
     """
     command = [sys.executable, "-m", "htr_bench.alone"]
     try:
@@ -70,7 +70,7 @@ def _reason(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def peak_bytes() -> int:
-    """Return the highest resident memory of this process; Linux keeps it anew for each program."""
+    """Return the highest resident memory of this process; Linux resets it for each program."""
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text(encoding="ascii", errors="replace").splitlines():

@@ -133,7 +133,7 @@ def _machine(environment: dict[str, Any]) -> str:
 def _judge(results: Sequence[TargetResult], strict: bool) -> None:
     failed = sum(result.failure is not None for result in results)
     if failed:
-        raise EngineError(f"{failed} of {len(results)} targets failed; the reasons stand under the table")
+        raise EngineError(f"{failed} of {len(results)} targets failed; the reasons are under the table")
     if strict and not all(item.stable for result in results for item in result.measurements):
         raise UnstableError("some measurements are unstable; run again on a quieter machine, or for longer")
 

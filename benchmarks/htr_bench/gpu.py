@@ -79,7 +79,7 @@ def gpu(
     """Measure MODEL.safetensors in PyTorch (float32, FP16, compiled) and the FILEs made of it on a GPU.
 
     An ONNX file runs through ONNX Runtime's CUDA provider, a plan by the TensorRT that built it. A call goes from
-    lines in the host's memory to logits there. Errors are told against float32 without TF32.
+    lines in the host's memory to logits there. Errors are relative to float32 without TF32.
 
     Exit code 1 if nothing could be measured.
     """
@@ -104,7 +104,7 @@ def gpu(
     if json_file:
         click.echo(f"Next: all figures are in {json_file}")
     if not any(part["timings"] for part in report["parts"]):
-        raise EngineError("nothing could be measured; the reasons stand above")
+        raise EngineError("nothing could be measured; the reasons are above")
 
 
 def _parts(base: Request, targets: Sequence[str]) -> Iterator[Part]:

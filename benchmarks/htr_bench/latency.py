@@ -35,7 +35,7 @@ Clock = Literal["wall", "cpu"]
 CLOCKS: dict[Clock, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 SLICE_S = 0.2  # of calls at a stretch, before the next one's turn
 PATIENCE = 2  # times the minimums, while something still scatters too much
-PRIVATE_USE = 0xE000  # first of the code points that stand for unknown characters
+PRIVATE_USE = 0xE000  # first of the code points used for unknown characters
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Target:
 
 
 def parse_targets(texts: Sequence[str], reference: Path | None = None) -> list[Target]:
-    """Read the targets of a command line; a bundle stands for each of its models.
+    """Read the targets of a command line; a bundle means each of its models.
 
     Args:
         texts: ``FILE`` or ``ENGINE:FILE``, a file or the folder of a bundle.

@@ -32,7 +32,7 @@ class Workload:
     preprocessing: Preprocessing
 
     def batch(self, size: int) -> NDArray[np.float32]:
-        """Return ``size`` lines as float32 [N,1,H,W], beginning anew when there are fewer."""
+        """Return ``size`` lines as float32 [N,1,H,W], starting again when there are fewer."""
         return np.ascontiguousarray(self.images[np.arange(size) % len(self.images)])
 
     def read(self, engine: Engine, charset: Charset, size: int) -> list[str]:

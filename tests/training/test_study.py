@@ -29,6 +29,7 @@ def study(monkeypatch):
     module = importlib.util.module_from_spec(specification)
     monkeypatch.setitem(sys.modules, "study", module)
     specification.loader.exec_module(module)
+    monkeypatch.setattr(module, "PROBE", 4)
     monkeypatch.setattr(
         module, "TRAINER", (sys.executable, "-S", str(Path(__file__).parents[1] / "helpers" / "fake_trainer.py"))
     )
@@ -40,7 +41,7 @@ def study(monkeypatch):
 def run(study, folder, budget=0.5):
     arguments = ["--data", "data", "--budget", str(budget), "--output", str(folder / "runs")]
     results = folder / "results.json"
-    outcome = CliRunner().invoke(study.main, [*arguments, "--results", str(results), "--probe", "4"])
+    outcome = CliRunner().invoke(study.main, [*arguments, "--results", str(results)])
     return outcome, read(results)
 
 

@@ -17,7 +17,7 @@ EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 ANY_PATH = click.Path(path_type=Path)
 
 
-@click.group(cls=HtrGroup)
+@click.group(cls=HtrGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="htr-export")
 def main() -> None:
     """Train HTR-ConvText and prepare the lines that it learns from."""

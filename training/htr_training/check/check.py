@@ -36,7 +36,7 @@ ERRORS = {
     "too long": "have texts longer than the network can write",
 }
 WARNINGS = {
-    "leak": "stand in two lists, so that the validation flatters",
+    "leak": "are in two lists, so that validation is too optimistic",
     "listed twice": "are listed more than once",
     "same image": "show the same image as another line",
     "other text": "show the same image as another line, but with another text",
@@ -102,7 +102,7 @@ def check_data(data: Path, charset: Charset | None = None, width: int = 512) -> 
     """Check a data set's folder: its ``lines`` and its lists ``train``, ``val`` and ``test``.
 
     Args:
-        data: the folder. Without ``lines`` in it, the images lie beside the lists; without lists, every image
+        data: the folder. Without ``lines`` in it, the images are beside the lists; without lists, every image
             counts.
         charset: what the network can write; None for all characters that occur.
         width: pixels that the network fits a line into.

@@ -1,4 +1,4 @@
-"""Draw one line of text so that it looks written by hand: a style is drawn by lot, then rendered.
+"""Draw one line of text so that it looks written by hand: a random style, then rendered.
 
 Lengths are in pixels of the finished line unless they say ``em``: the size of the font.
 """
@@ -50,7 +50,7 @@ class Style:
 
 
 def random_style(rng: np.random.Generator) -> Style:
-    """Draw a style by lot."""
+    """Return a random style."""
     return Style(
         size=rng.uniform(0.42, 0.8),
         stretch=rng.uniform(0.85, 1.3),
