@@ -19,6 +19,8 @@ from click.testing import CliRunner
 from helpers.cut_exports import ESCRIPTORIUM_PAGE
 from helpers.cut_fakes import paper, save_page
 
+from htr_bench import latency
+from htr_bench.alone import Peak
 from htr_export.onnx import checks
 
 if sys.version_info >= (3, 11):
@@ -126,7 +128,9 @@ def folder(tmp_path_factory):
 
 def test_the_commands_of_the_readme_run(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(checks, "WIDTHS", (256,))  # the checks at all widths take half a minute each time
+    # What takes longest and has tests of its own: the checks of ONNX at all widths, memory in processes of their own.
+    monkeypatch.setattr(checks, "WIDTHS", (256,))
+    monkeypatch.setattr(latency, "run_alone", lambda _request: Peak(2, 1))
     for shown in (shown for shown in COMMANDS if shown.runs):
         name, *words = shown.words
         if name.startswith("htr-"):
