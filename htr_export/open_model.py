@@ -16,6 +16,8 @@ from htr_engines.errors import EngineError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from htr_engines.backends.base import ModelFile
+
 
 def open_any(path: Path, engine: str | None = None, threads: int | None = None) -> Engine:
     """Open a model file with the engine asked for, by default the first that takes its suffix.
@@ -42,16 +44,16 @@ def all_backends() -> dict[str, Backend]:
     return {**backends(), **{backend.name: backend for backend in (TORCH, ROUNDING)}}
 
 
-def _open_torch(model: Path, threads: int) -> Engine:
+def _open_torch(model: ModelFile, threads: int) -> Engine:
     from htr_export.torch_engine import TorchEngine
 
-    return TorchEngine(model, threads)
+    return TorchEngine(model.path, threads)
 
 
-def _open_rounding(model: Path, threads: int) -> Engine:
+def _open_rounding(model: ModelFile, threads: int) -> Engine:
     from htr_export.rounding_engine import RoundingEngine
 
-    return RoundingEngine(model, threads)
+    return RoundingEngine(model.path, threads)
 
 
 TORCH = Backend(

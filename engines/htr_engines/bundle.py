@@ -3,36 +3,36 @@
 ``manifest.json`` names every file with its SHA-256, the characters, the preprocessing, the decoding, the models with
 their inputs, outputs and the verdicts of their validations, golden vectors and provenance. The models are one network
 for several devices: ONNX files, and TensorRT plans with their sidecars.
+
+A file is read once, and the bytes that were hashed are the bytes that are used: nobody can swap it in between.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
+import hashlib
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from htr_engines.backends.tensorrt.sidecar import sidecar_path
+from htr_engines.backends.base import MAX_MODEL_BYTES, ModelFile
+from htr_engines.backends.tensorrt.sidecar import read_sidecar, sidecar_path
 from htr_engines.charset import Charset
-from htr_engines.errors import BundleError
-from htr_engines.files import sha256_of
+from htr_engines.errors import BundleError, CharsetError, EngineError, FileError
+from htr_engines.files import read_file, sha256_of
+from htr_engines.manifest import FORMAT, MANIFEST, SCHEMA_VERSION, Figure, read_manifest
+from htr_engines.onnx_facts import read_facts
 from htr_engines.preprocess import Preprocessing
+from htr_engines.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-FORMAT = "htr-convtext-bundle"
-SCHEMA_VERSION = 2
-MANIFEST = "manifest.json"
+    from htr_engines.manifest import ExpectedEntry, GoldenEntry, ModelEntry
+    from htr_engines.onnx_facts import Axes
+
+__all__ = ["FORMAT", "MANIFEST", "SCHEMA_VERSION", "Bundle", "BundledModel", "Figure", "open_bundle"]
+
 NOT_VALIDATED = "not validated"
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A measured latency."""
-
-    seconds: float  # median for one line, the engine alone
-    hardware: str  # that it was measured on, by htr_engines.host
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,15 @@ class GoldenLine:
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle. Its files are checked by :meth:`changed_files`, not by opening."""
+    """An opened bundle. Its files are checked when they are read, or all at once by :meth:`changed_files`."""
 
     folder: Path
-    manifest: Mapping[str, Any]
+    manifest: Mapping[str, Any]  # as it stands in the file
     charset: Charset
     preprocessing: Preprocessing
     models: tuple[BundledModel, ...]
     golden: tuple[GoldenLine, ...]
+    digests: Mapping[Path, str]  # SHA-256 of every file
 
     @property
     def fingerprint(self) -> str:
@@ -87,12 +88,65 @@ class Bundle:
 
     def changed_files(self) -> list[str]:
         """Return the files that are missing, or whose SHA-256 is not the manifest's."""
-        changed = []
-        for name, facts in self.manifest["files"].items():
-            path = self.folder / name
-            if not path.is_file() or sha256_of(path) != facts["sha256"]:
-                changed.append(name)
-        return changed
+        return [path.relative_to(self.folder).as_posix() for path in self.digests if not self._is_unchanged(path)]
+
+    def check_unchanged(self, *, apart_from: Path | None = None) -> None:
+        """Raise :class:`BundleError` if a file was changed, apart from one that was read already."""
+        bundle = replace(self, digests={path: sha for path, sha in self.digests.items() if path != apart_from})
+        if changed := bundle.changed_files():
+            raise BundleError(_changed(self.folder, changed))
+
+    def read(self, path: Path) -> bytes:
+        """Return the content of one of the files.
+
+        Raises:
+            BundleError: if it is missing, or its SHA-256 is not the manifest's.
+        """
+        try:
+            content = read_file(path, MAX_MODEL_BYTES)
+        except FileError as error:
+            raise BundleError(f"{error}; copy the bundle again") from None
+        if hashlib.sha256(content).hexdigest() != self.digests[path]:
+            raise BundleError(_changed(self.folder, [path.name]))
+        return content
+
+    def read_model(self, model: BundledModel) -> ModelFile:
+        """Return one of the models, read and checked.
+
+        Raises:
+            BundleError: if it was changed, or has other characters, preprocessing or shapes than the manifest says.
+            EngineError: if it is damaged.
+        """
+        content, sidecar = self.read(model.file), None
+        if model.file.suffix == ".plan":
+            sidecar = self.read(sidecar_path(model.file))
+            plan = read_sidecar(model.file, sidecar)
+            self._check_reader(model, plan.metadata, plan.input.shape, plan.output.shape)
+        else:
+            facts = read_facts(content, str(model.file))
+            if (len(facts.inputs), len(facts.outputs)) != (1, 1):
+                raise EngineError(f"{model.file} should have one input and one output; export it again")
+            self._check_reader(model, facts.metadata, facts.inputs[0], facts.outputs[0])
+        return ModelFile(model.file, content, sidecar)
+
+    def _check_reader(self, model: BundledModel, metadata: Mapping[str, str], image: Axes, logits: Axes) -> None:
+        """Refuse a model that was made for other characters or lines than the manifest says."""
+        spec = self.preprocessing
+        claims = {
+            "characters": (metadata.get("charset"), self.charset.characters),
+            "preprocessing": (Preprocessing.from_json(metadata.get("preprocessing", ""), str(model.file)), spec),
+            "input shape": (_fixed(image, (None, 1, spec.height, spec.width)), image),
+            "output shape": (_fixed(logits, (None, None, self.charset.num_classes)), logits),
+        }
+        for what, (one, other) in claims.items():
+            if one != other:
+                raise BundleError(f"{model.file} has another {what} than the bundle's manifest; bundle the model again")
+
+    def _is_unchanged(self, path: Path) -> bool:
+        try:
+            return sha256_of(path) == self.digests[path]
+        except FileError:
+            return False
 
 
 def open_bundle(folder: Path) -> Bundle:
@@ -101,63 +155,62 @@ def open_bundle(folder: Path) -> Bundle:
     Raises:
         BundleError: if it is no bundle, damaged, or of a version that this release does not know.
     """
-    manifest = _read_manifest(folder)
+    document, manifest = read_manifest(folder)
     try:
-        listed = {_inside(folder, name) for name in manifest["files"]}
-        bundle = Bundle(
-            folder=folder,
-            manifest=manifest,
-            charset=Charset(manifest["charset"]),
-            preprocessing=Preprocessing.from_dict(manifest["preprocessing"]),
-            models=tuple(_model(folder, entry) for entry in manifest["models"]),
-            golden=tuple(_golden_line(folder, entry) for entry in manifest["golden"]),
-        )
-        if unlisted := [path for path in _used(bundle) if path not in listed]:
-            raise BundleError(f"{unlisted[0]} has no SHA-256 in the manifest; bundle the model again")
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        if isinstance(error, BundleError):
-            raise
-        raise BundleError(
-            f"{folder / MANIFEST} is damaged ({type(error).__name__}: {error}); bundle the model again"
-        ) from None
+        charset = Charset(manifest.charset)
+        charset.check_fits(manifest.num_classes)
+    except CharsetError as error:
+        raise BundleError(f"{folder / MANIFEST} is damaged ({error}); bundle the model again") from None
+    bundle = Bundle(
+        folder=folder,
+        manifest=document,
+        charset=charset,
+        preprocessing=manifest.preprocessing,
+        models=tuple(_model(folder, entry) for entry in manifest.models),
+        golden=tuple(_golden_line(folder, entry) for entry in manifest.golden),
+        digests={_inside(folder, name): entry.sha256 for name, entry in manifest.files.items()},
+    )
+    if unlisted := [path for path in _used(bundle) if path not in bundle.digests]:
+        raise BundleError(f"{unlisted[0]} has no SHA-256 in the manifest; bundle the model again")
     return bundle
 
 
-def open_verified(folder: Path) -> Bundle:
-    """Read a bundle's manifest and check every file's SHA-256.
-
-    Raises:
-        BundleError: if a file was changed, or as :func:`open_bundle` does.
-    """
-    bundle = open_bundle(folder)
-    if changed := bundle.changed_files():
-        raise BundleError(f"{folder} was changed after it was written: {', '.join(changed)}; copy it again")
-    return bundle
+def _changed(folder: Path, names: list[str]) -> str:
+    return f"{folder} was changed after it was written: {', '.join(names)}; copy it again"
 
 
-def _model(folder: Path, entry: dict[str, Any]) -> BundledModel:
-    latency, validation = entry.get("latency", {}), entry["validation"]
+def _fixed(axes: Axes, expected: tuple[int | None, ...]) -> Axes:
+    """Return the axes as they should be: those without a number, or without an expectation, may be anything."""
+    if len(axes) != len(expected):
+        return ()
+    return tuple(
+        axis if isinstance(axis, str) or size is None else size for axis, size in zip(axes, expected, strict=True)
+    )
+
+
+def _model(folder: Path, entry: ModelEntry) -> BundledModel:
+    validation = entry.validation
     return BundledModel(
-        file=_inside(folder, entry["file"]),
-        engines=tuple(entry["engines"]),
-        precision=entry["precision"],
-        verdict=f"{validation['verdict']} with {validation['engine']}" if "engine" in validation else NOT_VALIDATED,
-        proven=validation["passed"] is True,
-        latency={name: Figure(float(one["seconds"]), str(one["hardware"])) for name, one in latency.items()},
+        file=_inside(folder, entry.file),
+        engines=entry.engines,
+        precision=entry.precision,
+        verdict=f"{validation.verdict} with {validation.engine}" if validation.engine else NOT_VALIDATED,
+        proven=validation.passed,
+        latency=entry.latency,
     )
 
 
-def _golden_line(folder: Path, entry: dict[str, Any]) -> GoldenLine:
+def _golden_line(folder: Path, entry: GoldenEntry) -> GoldenLine:
     return GoldenLine(
-        image=_inside(folder, entry["image"]),
-        tensor=_inside(folder, entry["tensor"]),
-        reference=_expected(folder, entry["reference"]),
-        models={name: _expected(folder, one) for name, one in entry["models"].items()},
+        image=_inside(folder, entry.image),
+        tensor=_inside(folder, entry.tensor),
+        reference=_expected(folder, entry.reference),
+        models={name: _expected(folder, one) for name, one in entry.models.items()},
     )
 
 
-def _expected(folder: Path, entry: dict[str, Any]) -> Expected:
-    return Expected(_inside(folder, entry["logits"]), str(entry["text"]))
+def _expected(folder: Path, entry: ExpectedEntry) -> Expected:
+    return Expected(_inside(folder, entry.logits), entry.text)
 
 
 def _used(bundle: Bundle) -> Iterator[Path]:
@@ -171,27 +224,11 @@ def _used(bundle: Bundle) -> Iterator[Path]:
         yield from (one.logits for one in line.models.values())
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}; make one with 'htr-export bundle'")
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BundleError(f"{path} is not valid JSON ({error}); bundle the model again") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise BundleError(f"{path} is not the manifest of a bundle; make one with 'htr-export bundle'")
-    if manifest.get("schema_version") != SCHEMA_VERSION:
-        raise BundleError(
-            f"{folder} has schema version {manifest.get('schema_version')}, this release reads {SCHEMA_VERSION}; "
-            "install the release that wrote it"
-        )
-    return manifest
-
-
 def _inside(folder: Path, name: str) -> Path:
     """Return the path of a bundle's file; a name that leads outside is refused."""
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name:
-        raise BundleError(f"the manifest of {folder} names {name!r}, which lies outside it; do not use this bundle")
+    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+        raise BundleError(
+            f"the manifest of {folder} names {shown(name)}, which lies outside it; do not use this bundle"
+        )
     return folder / path

@@ -11,6 +11,7 @@ import click
 
 from htr_engines.console import HtrCommand, ModelPath, progress
 from htr_engines.errors import DataError
+from htr_engines.files import is_file, is_folder
 
 if TYPE_CHECKING:
     from htr_engines.pages.command import PageOptions
@@ -100,7 +101,7 @@ def _documents(names: tuple[str, ...]) -> tuple[Path, ...]:
 
 
 def _holds_documents(path: Path) -> bool:
-    found = path.rglob("*") if path.is_dir() else [path]
+    found = path.rglob("*") if is_folder(path) else [path]
     return any(file.suffix.lower() == ".xml" for file in found)
 
 
@@ -130,7 +131,7 @@ def _sources(images: tuple[str, ...]) -> list[tuple[str, Path | bytes]]:
             sources.extend(_standard_input(sys.stdin.buffer.read()))
         elif image.startswith("@"):
             sources.extend(_listed(Path(image[1:])))
-        elif Path(image).is_dir():
+        elif is_folder(Path(image)):
             from htr_engines.lines import read_lines
 
             sources.extend((str(line.image), line.image) for line in read_lines(Path(image)))
@@ -153,11 +154,11 @@ def _listed(path: Path) -> list[tuple[str, Path | bytes]]:
     """Return the paths in a list: relative to the current folder, to the list's, or to ``lines`` beside the list."""
     from htr_engines.text import read_text
 
-    if not path.is_file():
+    if not is_file(path):
         raise DataError(f"{path} does not exist; give a list of image paths after the @")
     names = [name.strip() for name in read_text(path).splitlines()]
     places = (Path(), path.parent, path.parent / "lines")
-    found = {name: next((at / name for at in places if (at / name).is_file()), Path(name)) for name in names if name}
+    found = {name: next((at / name for at in places if is_file(at / name)), Path(name)) for name in names if name}
     return [(name, found[name]) for name in names if name]
 
 
@@ -186,17 +187,20 @@ def _record(result: LineResult) -> dict[str, Any]:
 
 def _self_test(folder: Path, name: str | None, threads: int | None) -> int:
     """Run the golden lines on every engine that opens, or on the one asked for."""
-    from htr_engines.bundle import open_verified
+    from htr_engines.bundle import open_bundle
     from htr_engines.checks import failures
-    from htr_engines.errors import HtrError, ParityError
+    from htr_engines.errors import BundleError, HtrError, ParityError
     from htr_engines.selection import offers, select
     from htr_engines.self_test import self_test
 
-    bundle = open_verified(folder)
+    bundle = open_bundle(folder)
+    bundle.check_unchanged()
     results = []
     for offer in offers(bundle, name):
         try:
             engine = offer.open(threads)
+        except BundleError:
+            raise
         except HtrError as error:
             click.echo(f"left out: {offer} ({offer.brief(error)})", err=True)
             continue

@@ -24,6 +24,10 @@ class HtrError(Exception):
     exit_code = 1
 
 
+class FileError(HtrError, OSError):
+    """A file that cannot be read: missing, no regular file, or too large."""
+
+
 class CharsetError(HtrError, ValueError):
     """A character set that cannot be read or does not fit its network."""
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from htr_engines.errors import DataError, ImageError
-from htr_engines.files import sha256_of
+from htr_engines.documents import parse_json
+from htr_engines.errors import DataError, FileError, ImageError
+from htr_engines.files import is_file, sha256_of
 from htr_engines.preprocess import SUFFIXES, load_line
 from htr_engines.text import collapse, read_text
 
@@ -42,7 +43,15 @@ class Line:
     @property
     def identity(self) -> tuple[str, str | None, str | None]:
         """Name, SHA-256 of the image file (None where there is none) and transcript."""
-        return self.name, sha256_of(self.image) if self.image.is_file() else None, self.text
+        return self.name, sha256_of(self.image) if is_file(self.image) else None, self.text
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A line of ``metadata.jsonl``."""
+
+    file_name: str
+    text: str | int | float | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +136,7 @@ def read_lines(lines_dir: Path, list_file: Path | None = None) -> list[Line]:
         raise DataError(f"{lines_dir} is not a folder; give the folder that holds the line images")
     if list_file is None:
         return _all_of(lines_dir)
-    if not list_file.is_file():
+    if not is_file(list_file):
         raise DataError(f"{list_file} does not exist; give the list of lines to read")
     suffix = list_file.suffix.lower()
     if suffix == ".jsonl":
@@ -161,8 +170,10 @@ def _from_names(lines_dir: Path, list_file: Path) -> Iterator[Line]:
 
 def _published(lines_dir: Path, name: str) -> Line:
     image = lines_dir / name
-    transcript = image.with_suffix(".txt")
-    text = collapse(read_text(transcript)) if transcript.is_file() else None
+    try:
+        text = collapse(read_text(image.with_suffix(".txt")))
+    except (FileError, ValueError):  # a name that no file can have costs its own line
+        text = None
     return Line(name, image, text)
 
 
@@ -179,12 +190,9 @@ def _from_jsonl(lines_dir: Path, list_file: Path) -> Iterator[Line]:
     for number, row in enumerate(read_text(list_file).splitlines(), 1):
         if not row.strip():
             continue
-        try:
-            record = json.loads(row)
-            name, text = record["file_name"], record.get("text")
-        except (json.JSONDecodeError, TypeError, KeyError, AttributeError):
-            raise DataError(f'{list_file}, line {number}: expected {{"file_name": ..., "text": ...}}') from None
-        yield Line(str(name), lines_dir / str(name), None if text is None else collapse(str(text)))
+        record = parse_json(row, _Row, f"{list_file}, line {number},", 'expected {"file_name": ..., "text": ...}')
+        text = None if record.text is None else collapse(str(record.text))
+        yield Line(record.file_name, lines_dir / record.file_name, text)
 
 
 def _csv_delimiter(content: str) -> str:
@@ -201,10 +209,17 @@ def _from_table(lines_dir: Path, list_file: Path) -> Iterator[Line]:
     rows = csv.reader(
         content.splitlines(), delimiter=delimiter, quoting=csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     )
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(_checked(rows, list_file), 1):
         if not row or (number == 1 and row[0].lower() in HEADERS):
             continue
         if len(row) < 2:  # noqa: PLR2004
             raise DataError(f"{list_file}, line {number}: expected a file name and a text, found one column")
         text = delimiter.join(row[1:]) if delimiter == "\t" else row[1]
         yield Line(row[0], lines_dir / row[0], collapse(text))
+
+
+def _checked(rows: Iterator[list[str]], list_file: Path) -> Iterator[list[str]]:
+    try:
+        yield from rows
+    except csv.Error as error:
+        raise DataError(f"{list_file} is no table ({error}); save it again as CSV or TSV") from None

@@ -9,12 +9,15 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from msgspec import Meta
 from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 
-from htr_engines.errors import ImageError
+from htr_engines.documents import convert, parse_json
+from htr_engines.errors import DataError, FileError, ImageError, one_line
+from htr_engines.files import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +27,9 @@ if TYPE_CHECKING:
 
 Alpha = Literal["white", "ignore"]
 
+MAX_BYTES = 512 << 20  # of a file
 MAX_PIXELS = 50_000_000  # of all pages of a file; lines need far less, a decompression bomb far more
+MAX_GREY = 65535.0
 # Named one by one, since Pillow hands some other formats to outside programs.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
 SUFFIXES = frozenset(
@@ -36,8 +41,8 @@ SUFFIXES = frozenset(
 class Preprocessing:
     """How a network wants its lines. Travels with every artefact."""
 
-    width: int = 512  # pixels; a longer line is squashed, a shorter one padded
-    height: int = 64  # pixels
+    width: Annotated[int, Meta(ge=8, le=8192)] = 512  # pixels; a longer line is squashed, a shorter one padded
+    height: Annotated[int, Meta(ge=8, le=1024)] = 64  # pixels
     alpha: Alpha = "white"  # what shows through transparency; "ignore" drops it, as published
 
     def to_dict(self) -> dict[str, Any]:
@@ -46,8 +51,17 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Preprocessing:
-        """Build the settings from metadata."""
-        return cls(int(settings["width"]), int(settings["height"]), settings.get("alpha", "white"))
+        """Build the settings from metadata; errors as for :meth:`from_json`."""
+        return convert(settings, cls, "the preprocessing", "export the model again", DataError)
+
+    @classmethod
+    def from_json(cls, text: str, name: str) -> Preprocessing:
+        """Read the settings from the metadata of an artefact.
+
+        Raises:
+            DataError: if they are missing or damaged; the message begins with ``name``.
+        """
+        return parse_json(text, cls, f"{name}, preprocessing", "export the model again", DataError)
 
 
 def load_pages(source: Path | bytes, alpha: Alpha = "white", *, upright: bool = True) -> list[NDArray[np.uint8]]:
@@ -66,11 +80,9 @@ def load_pages(source: Path | bytes, alpha: Alpha = "white", *, upright: bool = 
     """
     name = "standard input" if isinstance(source, bytes) else str(source)
     try:
-        content = source if isinstance(source, bytes) else source.read_bytes()
-    except FileNotFoundError:
-        raise ImageError(f"{name} does not exist; check the path") from None
-    except OSError as error:
-        raise ImageError(f"{name} cannot be read ({error.strerror}); check the path and its permissions") from None
+        content = source if isinstance(source, bytes) else read_file(source, MAX_BYTES)
+    except FileError as error:
+        raise ImageError(str(error)) from None
     if not content:
         raise ImageError(f"{name} is empty; give an image file")
     try:
@@ -85,7 +97,16 @@ def load_pages(source: Path | bytes, alpha: Alpha = "white", *, upright: bool = 
     except Image.DecompressionBombError:
         raise ImageError(_too_large(name)) from None
     except Exception as error:  # noqa: BLE001 - decoders raise nearly anything on damaged files
-        raise ImageError(f"{name} is a damaged image ({error}); save it again or leave it out") from None
+        raise ImageError(f"{name} is a damaged image ({one_line(error)}); save it again or leave it out") from None
+
+
+def load_page(source: Path | bytes, alpha: Alpha = "white", *, upright: bool = True) -> NDArray[np.uint8]:
+    """Decode an image of one page, as :func:`load_pages` does; one of several raises :class:`ImageError`."""
+    pages = load_pages(source, alpha, upright=upright)
+    if len(pages) > 1:
+        name = "standard input" if isinstance(source, bytes) else str(source)
+        raise ImageError(f"{name} has {len(pages)} pages, and a line is one; save each page as a file of its own")
+    return pages[0]
 
 
 def _decode(image: Image.Image, alpha: Alpha, name: str, *, upright: bool) -> list[NDArray[np.uint8]]:
@@ -95,7 +116,10 @@ def _decode(image: Image.Image, alpha: Alpha, name: str, *, upright: bool) -> li
         pixels += page.width * page.height
         if pixels > MAX_PIXELS:
             raise ImageError(_too_large(name))
-        pages.append(image_to_grey(page, alpha, upright=upright))
+        try:
+            pages.append(image_to_grey(page, alpha, upright=upright))
+        except ImageError as error:
+            raise ImageError(f"{name}: {error}") from None
     return pages
 
 
@@ -104,7 +128,11 @@ def _too_large(name: str) -> str:
 
 
 def image_to_grey(image: Image.Image, alpha: Alpha, *, upright: bool = True) -> NDArray[np.uint8]:
-    """Return an open image as uint8 [H,W] with white = 255; it is turned upright in place."""
+    """Return an open image as uint8 [H,W] with white = 255; it is turned upright in place.
+
+    Raises:
+        ImageError: if its pixels are numbers that no depth of grey has.
+    """
     image.load()
     if upright:
         ImageOps.exif_transpose(image, in_place=True)  # a copy of a page takes long
@@ -117,15 +145,22 @@ def image_to_grey(image: Image.Image, alpha: Alpha, *, upright: bool = True) -> 
 
 
 def _deep_to_grey(values_HW: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scale 16-bit, 32-bit and float greys to 8 bits, by the smallest depth that holds the brightest pixel."""
+    """Scale 16-bit, 32-bit and float greys to 8 bits, by the smallest depth that holds the brightest pixel.
+
+    White is 1, 255 or 65535 in floats, where other values are refused, and in integers the brightest pixel above that.
+    """
+    darkest, brightest = values_HW.min(), values_HW.max()
+    if not (darkest >= 0 and (brightest <= MAX_GREY or values_HW.dtype.kind in "iu")):  # NaN is neither
+        raise ImageError(
+            f"it has grey values from {darkest:g} to {brightest:g}, which have no white; save it with 0 to 255"
+        )
     values_HW = values_HW.astype(np.float64)
-    brightest = values_HW.max()
-    depth = next((full for full in (1.0, 255.0, 65535.0) if brightest <= full), brightest)
+    depth = next((full for full in (1.0, 255.0, MAX_GREY) if brightest <= full), brightest)
     return np.clip(np.rint(values_HW * (255.0 / depth)), 0, 255).astype(np.uint8)
 
 
 def load_line(source: Path | bytes, spec: Preprocessing) -> NDArray[np.float32]:
-    """Decode an image, of several pages the first, and fit it into the network's input.
+    """Decode an image and fit it into the network's input.
 
     Args:
         source: a file, or its content.
@@ -135,9 +170,9 @@ def load_line(source: Path | bytes, spec: Preprocessing) -> NDArray[np.float32]:
         float32 [1, height, width], as :func:`fit_line` returns it.
 
     Raises:
-        ImageError: if it cannot be read.
+        ImageError: if it cannot be read, or has several pages.
     """
-    return fit_line(load_pages(source, spec.alpha)[0], spec)
+    return fit_line(load_page(source, spec.alpha), spec)
 
 
 def fit_line(grey_HW: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from htr_engines.backends.base import Closeable, infer_lines
-from htr_engines.bundle import Bundle, open_bundle, open_verified
+from htr_engines.bundle import Bundle, open_bundle
 from htr_engines.ctc import Reading, Span, decode_greedy
 from htr_engines.errors import DataError, EngineError, ImageError
 from htr_engines.hub import SCHEME, fetch
@@ -46,7 +47,7 @@ class Recognizer(Closeable):
         engine: what runs the model; by default the fastest that fits, as :mod:`htr_engines.selection` says.
         threads: CPU threads; by default all physical cores.
         alpha: what shows through transparent images, ``white`` or ``ignore``; by default as the bundle says.
-        verify: check every file's SHA-256 first.
+        verify: check the SHA-256 of all files, not of the model that reads alone.
 
     Raises:
         BundleError: if the bundle is damaged or a file was changed.
@@ -69,10 +70,15 @@ class Recognizer(Closeable):
         self._arguments = (str(bundle), engine, threads, alpha, verify)
         self._closed = False
         folder = fetch(str(bundle)) if str(bundle).startswith(SCHEME) else Path(bundle)
-        self.bundle: Bundle = open_verified(folder) if verify else open_bundle(folder)
+        self.bundle: Bundle = open_bundle(folder)
         self.preprocessing = replace(self.bundle.preprocessing, alpha=alpha or self.bundle.preprocessing.alpha)
         self.selection: Selection = select(self.bundle, engine, threads)
         self.engine = self.selection.engine
+        if verify:
+            with ExitStack() as stack:
+                stack.callback(self.close)
+                self.bundle.check_unchanged(apart_from=self.selection.model.file)
+                stack.pop_all()
 
     def __reduce__(self) -> tuple[Callable[..., Recognizer], tuple[Any, ...]]:
         """Pickle as the arguments: the other process opens the bundle again."""

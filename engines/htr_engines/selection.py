@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from htr_engines.backends import backends, open_engine
 from htr_engines.bundle import NOT_VALIDATED
-from htr_engines.errors import EngineError, HtrError, MissingExtraError
+from htr_engines.errors import BundleError, EngineError, HtrError, MissingExtraError
 from htr_engines.host import describe_environment, hardware_of
 
 if TYPE_CHECKING:
@@ -33,13 +33,14 @@ class Offer:
 
     model: BundledModel
     engine: str
+    bundle: Bundle
 
     def __str__(self) -> str:
         return f"{self.engine} with {self.model.file.name}"
 
     def open(self, threads: int | None = None) -> Engine:
         """Open the model, or raise the error that says why it does not fit."""
-        return open_engine(self.model.file, self.engine, threads)
+        return open_engine(self.bundle.read_model(self.model), self.engine, threads)
 
     def brief(self, error: HtrError) -> str:
         """Return what was wrong in a few words, without the cure and the folder."""
@@ -79,7 +80,7 @@ def offers(bundle: Bundle, engine: str | None = None) -> list[Offer]:
     """
     ranks = {name: backend.ranks for name, backend in backends().items()}
     wanted = {engine} if engine else {name for name in ranks if ranks[name]}
-    found = [Offer(model, name) for model in bundle.models for name in model.engines if name in wanted]
+    found = [Offer(model, name, bundle) for model in bundle.models for name in model.engines if name in wanted]
     return _by_figures(sorted(found, key=lambda one: ranks.get(one.engine, {}).get(one.model.precision, math.inf)))
 
 
@@ -106,6 +107,7 @@ def select(bundle: Bundle, engine: str | None = None, threads: int | None = None
 
     Raises:
         EngineError: if nothing opens, with the reasons.
+        BundleError: if a model was changed.
     """
     fastest_first = offers(bundle, engine)
     if not fastest_first:
@@ -115,6 +117,8 @@ def select(bundle: Bundle, engine: str | None = None, threads: int | None = None
     for offer in sorted(fastest_first, key=lambda offer: not offer.model.proven):
         try:
             opened = offer.open(threads)
+        except BundleError:
+            raise
         except HtrError as error:
             failures[offer] = error
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from htr_engines.backends.base import infer_lines
 from htr_engines.checks import Check
 from htr_engines.ctc import decode_greedy
-from htr_engines.errors import BundleError
+from htr_engines.errors import BundleError, one_line
 from htr_engines.preprocess import load_line
 
 if TYPE_CHECKING:
@@ -55,11 +56,11 @@ def self_test(bundle: Bundle, model: BundledModel, engine: Engine) -> Iterator[C
     tolerance = tolerance_of(model.precision, engine.info.device)
     for line in bundle.golden:
         name, expected = line.image.name, line.expected(model)
-        image_1HW = load_line(line.image, bundle.preprocessing)
-        same = np.array_equal(image_1HW, _load(line.tensor))
+        image_1HW = load_line(bundle.read(line.image), bundle.preprocessing)
+        same = np.array_equal(image_1HW, _load(bundle, line.tensor))
         yield Check(same, f"{name}: preprocessing {'matches to the last bit' if same else 'differs'}")
         logits_1TC = infer_lines(engine, image_1HW[None])
-        expected_TC = _load(expected.logits)
+        expected_TC = _load(bundle, expected.logits)
         difference = (
             float(np.abs(logits_1TC[0] - expected_TC).max()) if logits_1TC[0].shape == expected_TC.shape else np.inf
         )
@@ -71,9 +72,9 @@ def self_test(bundle: Bundle, model: BundledModel, engine: Engine) -> Iterator[C
         )
 
 
-def _load(path: Path) -> NDArray[np.float32]:
+def _load(bundle: Bundle, path: Path) -> NDArray[np.float32]:
     try:
-        array: NDArray[np.float32] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path} is damaged ({error}); copy the bundle again") from None
+        array: NDArray[np.float32] = np.load(io.BytesIO(bundle.read(path)), allow_pickle=False)
+    except (OSError, ValueError, MemoryError) as error:
+        raise BundleError(f"{path} is damaged ({one_line(error)}); copy the bundle again") from None
     return array

@@ -13,7 +13,7 @@ from htr_engines.backends.base import infer_lines
 from htr_engines.charset import Charset
 from htr_engines.ctc import decode_greedy
 from htr_engines.errors import BundleError, EngineError, HtrError
-from htr_engines.preprocess import Preprocessing, fit_line, load_pages
+from htr_engines.preprocess import Preprocessing, fit_line, load_page
 from htr_export.validation.report import load_report
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def sample_lines(reports: Sequence[Path]) -> list[NDArray[np.uint8]]:
     """Return the sample lines that validation saved, or drawn ones, as grey uint8 [H,W]."""
     for report in reports:
         files = [report / sample["file"] for sample in load_report(report)["samples"]]
-        if found := [load_pages(file)[0] for file in files if file.is_file()]:
+        if found := [load_page(file) for file in files if file.is_file()]:
             return found
     return [_drawn_line(text) for text in SAMPLE_TEXTS]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from htr_engines.checks import mark
 from htr_engines.errors import DataError
 from htr_engines.files import atomic_path, sha256_of, write_text
-from htr_engines.preprocess import load_pages
+from htr_engines.preprocess import load_page
 from htr_export.reporting import (
     compare_texts,
     data_uri,
@@ -161,7 +161,7 @@ def _write_samples(
     for number, record in enumerate(records, 1):
         target = folder / "samples" / f"line-{number}.png"
         with atomic_path(target) as temporary:
-            temporary.write_bytes(encode_png(load_pages(images[record.name], alpha)[0]))
+            temporary.write_bytes(encode_png(load_page(images[record.name], alpha)))
         file = f"samples/{target.name}"
         samples.append({"file": file, "sha256": sha256_of(target), "name": record.name, "text": record.candidate})
     return samples
@@ -177,7 +177,7 @@ def _changed_line(record: LineRecord, image: Path, alpha: Alpha) -> dict[str, An
     truth = record.truth
     return {
         "record": record,
-        "image": data_uri(load_pages(image, alpha)[0], IMAGE_HEIGHT),
+        "image": data_uri(load_page(image, alpha), IMAGE_HEIGHT),
         "reference": compare_texts(record.reference if truth is None else truth, record.reference),
         "candidate": compare_texts(record.reference if truth is None else truth, record.candidate),
         "change": compare_texts(record.reference, record.candidate),

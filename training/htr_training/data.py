@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from htr_engines.charset import PRESETS, Charset, preset, read_charset
 from htr_engines.errors import HtrError
 from htr_engines.lines import Line, read_lines
-from htr_engines.preprocess import fit_line, load_pages
+from htr_engines.preprocess import fit_line, load_page
 from htr_training.augment import augment
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class FittedLines:
         return grey_HW
 
     def _decode(self, number: int) -> NDArray[np.uint8]:
-        grey_HW = load_pages(self.lines[number].image, self.spec.alpha)[0]
+        grey_HW = load_page(self.lines[number].image, self.spec.alpha)
         image_1HW: NDArray[np.float32] = np.rint(fit_line(grey_HW, self.spec) * 255)
         return image_1HW[0].astype(np.uint8)
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from htr_engines.backends.base import ModelFile
 from htr_engines.errors import EngineError
+from htr_engines.files import is_file
 from htr_engines.host import physical_cores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from htr_engines.backends.base import Backend, Engine
 
@@ -37,12 +39,15 @@ def engines_of(suffix: str) -> list[str]:
 
 
 def open_engine(
-    model: Path, engine: str = DEFAULT_ENGINE, threads: int | None = None, known: Mapping[str, Backend] | None = None
+    model: Path | ModelFile,
+    engine: str = DEFAULT_ENGINE,
+    threads: int | None = None,
+    known: Mapping[str, Backend] | None = None,
 ) -> Engine:
     """Open a model file with the engine asked for, and with no other.
 
     Args:
-        model: an ONNX file, or for TensorRT a plan.
+        model: an ONNX file, or for TensorRT a plan; where it has been read already, those bytes are opened.
         engine: the name of a backend.
         threads: CPU threads; by default all physical cores.
         known: the backends to choose from; by default :func:`backends`.
@@ -51,7 +56,9 @@ def open_engine(
         MissingExtraError: if the engine is not installed.
         EngineError: if the engine is unknown, or does not take the file on this device.
     """
-    if not model.is_file():
+    if isinstance(model, Path):
+        model = ModelFile(model)
+    if model.loaded is None and not is_file(model.path):
         raise EngineError(f"{model} does not exist; give a model file")
     if threads is not None and threads < 1:
         raise EngineError(f"threads should be at least 1, not {threads}")

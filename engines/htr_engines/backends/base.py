@@ -5,12 +5,14 @@ Tensor names end in their axes: N batch, 1 grey channel, H height, W width, T fr
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from htr_engines.errors import EngineError
+from htr_engines.errors import EngineError, FileError
+from htr_engines.files import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,6 +21,38 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from typing_extensions import Self
+
+
+MAX_MODEL_BYTES = 1 << 30  # size base has 0.26 GB in float32
+
+
+@dataclass(frozen=True)
+class ModelFile(os.PathLike[str]):
+    """A model file that may have been read already: then an engine opens those bytes, not what stands there now."""
+
+    path: Path
+    loaded: bytes | None = field(default=None, repr=False)
+    sidecar: bytes | None = field(default=None, repr=False)  # of a plan
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def content(self) -> bytes:
+        """The bytes; read at each call, unless they came along.
+
+        Raises:
+            EngineError: if the file cannot be read.
+        """
+        if self.loaded is not None:
+            return self.loaded
+        try:
+            return read_file(self.path, MAX_MODEL_BYTES)
+        except FileError as error:
+            raise EngineError(str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -82,7 +116,7 @@ class Backend:
     package: str  # that it imports
     distributions: tuple[str, ...]  # of PyPI or of the vendor, any of which brings the package
     extra: str  # of htr-export that installs it
-    open: Callable[[Path, int], Engine]  # a model file, CPU threads
+    open: Callable[[ModelFile, int], Engine]  # CPU threads
     ranks: Mapping[str, int] = field(default_factory=dict)  # by precision
 
 

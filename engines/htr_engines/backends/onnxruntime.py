@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 from htr_engines.backends.base import Backend, Closeable, EngineInfo, TensorInfo
 from htr_engines.errors import EngineError, MissingExtraError, one_line
 from htr_engines.host import resident_bytes
+from htr_engines.onnx_facts import read_facts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from htr_engines.backends.base import ModelFile
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,14 @@ class OnnxRuntimeEngine(Closeable):
         EngineError: if the provider is not there, or the model is not run by it. Another one never takes its place.
     """
 
-    def __init__(self, model: Path, threads: int, engine: str) -> None:
+    def __init__(self, model: ModelFile, threads: int, engine: str) -> None:
         provider = _PROVIDERS[engine]
         try:
             import onnxruntime
         except ImportError:
             raise MissingExtraError("onnxruntime", "cpu" if engine == "onnxruntime" else "gpu") from None
+        content = model.content
+        read_facts(content, str(model))
         before = resident_bytes()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -95,7 +99,7 @@ class OnnxRuntimeEngine(Closeable):
         if engine != "onnxruntime":
             _load_cuda(onnxruntime)
         try:
-            self._session = onnxruntime.InferenceSession(str(model), options, providers=[provider.name])
+            self._session = onnxruntime.InferenceSession(content, options, providers=[provider.name])
         except Exception as error:  # noqa: BLE001 - its exceptions have no common base but this
             cure = "" if engine == "onnxruntime" else f"; {provider.cure}"
             raise EngineError(f"ONNX Runtime cannot open {model}: {one_line(error)}{cure}") from None

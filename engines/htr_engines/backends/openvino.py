@@ -9,11 +9,12 @@ import numpy as np
 from htr_engines.backends.base import Backend, Closeable, EngineInfo, TensorInfo
 from htr_engines.errors import EngineError, MissingExtraError, one_line
 from htr_engines.host import resident_bytes
+from htr_engines.onnx_facts import read_facts
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
+
+    from htr_engines.backends.base import ModelFile
 
 
 class OpenVinoEngine(Closeable):
@@ -28,11 +29,13 @@ class OpenVinoEngine(Closeable):
         EngineError: if it does not take the model.
     """
 
-    def __init__(self, model: Path, threads: int) -> None:
+    def __init__(self, model: ModelFile, threads: int) -> None:
         try:
             import openvino
         except ImportError:
             raise MissingExtraError("openvino", "openvino") from None
+        content = model.content
+        facts = read_facts(content, str(model))
         before = resident_bytes()
         core = openvino.Core()
         # Without the hint OpenVINO may compute in bfloat16 where the CPU has it, which is not what was validated.
@@ -42,7 +45,7 @@ class OpenVinoEngine(Closeable):
             "INFERENCE_PRECISION_HINT": "f32",
         }
         try:
-            network = core.read_model(str(model))
+            network = core.read_model(content, b"")
             self._compiled = core.compile_model(network, "CPU", settings)
             self._request = self._compiled.create_infer_request()
         except RuntimeError as error:
@@ -57,6 +60,7 @@ class OpenVinoEngine(Closeable):
             input=_tensor_info(self._compiled.inputs[0]),
             output=_tensor_info(self._compiled.outputs[0]),
             memory_bytes=max(0, resident_bytes() - before),
+            metadata=facts.metadata,
         )
 
     def infer(self, image_N1HW: NDArray[np.float32]) -> NDArray[np.float32]:

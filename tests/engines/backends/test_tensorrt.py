@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from htr_engines.backends import open_engine
-from htr_engines.backends.base import infer_lines
+from htr_engines.backends.base import ModelFile, infer_lines
 from htr_engines.backends.tensorrt.cuda import open_cuda
 from htr_engines.backends.tensorrt.cuda_python_memory import CudaPythonMemory
 from htr_engines.backends.tensorrt.engine import MAX_CONTEXTS, TensorRtEngine
@@ -200,7 +200,7 @@ def test_the_number_of_contexts_is_bounded(gpu, tmp_path, tiny):
 
 def test_without_graphs_all_goes_on_with_the_reason(gpu, tmp_path, tiny, caplog):
     plan = write_plan(tmp_path / "x.plan", tiny, [profile(1, 4, 8)], uncapturable=True)
-    with TensorRtEngine(plan, 1, "tensorrt") as engine:
+    with TensorRtEngine(ModelFile(plan), 1, "tensorrt") as engine:
         assert engine.no_graphs is None
         for seed in range(4):
             image_N1HW = lines(2, seed=seed)
@@ -214,13 +214,13 @@ def test_pycuda_and_rtx_say_why_they_capture_no_graphs(monkeypatch, tmp_path, ti
     gpu = Gpu()
     trt_fakes.install(monkeypatch, gpu, pycuda=True)
     plan = write_plan(tmp_path / "x.plan", tiny, [profile(1, 4, 8)])
-    with TensorRtEngine(plan, 1, "tensorrt") as engine:
+    with TensorRtEngine(ModelFile(plan), 1, "tensorrt") as engine:
         engine.infer(lines(1))
         engine.infer(lines(1))
         assert "install cuda-python" in engine.no_graphs
     trt_fakes.install(monkeypatch, gpu)
     plan = write_plan(tmp_path / "y.plan", tiny, [profile(1, 4, 8)], runtime="tensorrt-rtx")
-    with TensorRtEngine(plan, 1, "tensorrt-rtx") as engine:
+    with TensorRtEngine(ModelFile(plan), 1, "tensorrt-rtx") as engine:
         engine.infer(lines(1))
         engine.infer(lines(1))
         assert "captures its own" in engine.no_graphs
@@ -230,7 +230,7 @@ def test_pycuda_and_rtx_say_why_they_capture_no_graphs(monkeypatch, tmp_path, ti
 
 def rtx_kernels(plan) -> bytes:
     """Run a plan and return the one cache file there is."""
-    with TensorRtEngine(plan, 1, "tensorrt-rtx") as engine:
+    with TensorRtEngine(ModelFile(plan), 1, "tensorrt-rtx") as engine:
         engine.infer(lines(1))
     (file,) = (plan.parent / "cache" / "htr-export").iterdir()
     return file.read_bytes()
@@ -248,7 +248,7 @@ def test_rtx_keeps_its_compiled_kernels(gpu, tmp_path, tiny, caplog):
     assert rtx_kernels(plan) == b"RTX:k"
     assert ["TensorRT-RTX refused it" in record.getMessage() for record in caplog.records] == [True]
     gpu.name = "Another GPU"
-    with TensorRtEngine(plan, 1, "tensorrt-rtx") as engine:
+    with TensorRtEngine(ModelFile(plan), 1, "tensorrt-rtx") as engine:
         engine.infer(lines(1))
     assert len(list(file.parent.iterdir())) == 2
     assert gpu.leaks() == {}
@@ -257,7 +257,7 @@ def test_rtx_keeps_its_compiled_kernels(gpu, tmp_path, tiny, caplog):
 def test_a_cache_that_cannot_be_written_costs_a_warning_only(gpu, tmp_path, tiny, caplog):
     (tmp_path / "cache").write_text("in the way")
     plan = write_plan(tmp_path / "x.plan", tiny, [profile(1, 4, 8)], runtime="tensorrt-rtx")
-    with TensorRtEngine(plan, 1, "tensorrt-rtx") as engine, caplog.at_level(logging.WARNING):
+    with TensorRtEngine(ModelFile(plan), 1, "tensorrt-rtx") as engine, caplog.at_level(logging.WARNING):
         assert engine.infer(lines(1)).shape == (1, 16, 8)
     assert "could not be written" in caplog.text
     assert gpu.leaks() == {}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from htr_engines.errors import ImageError
 from htr_engines.files import sha256_of
 from htr_engines.lines import read_lines
-from htr_engines.preprocess import Preprocessing, load_pages, scaled_width
+from htr_engines.preprocess import Preprocessing, load_page, scaled_width
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -163,7 +163,7 @@ def _find_list(data: Path, name: str) -> Path | None:
 
 def _inspect(line: Line, spec: Preprocessing) -> _Image:
     try:
-        grey_HW = load_pages(line.image)[0]
+        grey_HW = load_page(line.image)
     except ImageError as error:
         return _Image(problem=str(error))
     columns = scaled_width(grey_HW, spec)

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from htr_engines.files import write_text
-from htr_engines.preprocess import load_pages
+from htr_engines.preprocess import load_page
 from htr_export.reporting import data_uri, html_environment
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def write_contact_sheet(report: CutReport, lines_dir: Path) -> None:
     """Write the sheet of ``report``; it holds its pictures and needs no other file."""
     lines = [*report.train, *report.val]
     shown = lines[:: -(-len(lines) // SHOWN)]
-    pictures = [(line, data_uri(load_pages(lines_dir / line.name)[0], HEIGHT)) for line in shown]
+    pictures = [(line, data_uri(load_page(lines_dir / line.name), HEIGHT)) for line in shown]
     template = html_environment("htr_training.cut").get_template("contact_sheet.html.j2")
     page = template.render(
         report=report, pictures=pictures, total=len(lines), left_out=report.left_out[:SHOWN_LEFT_OUT]

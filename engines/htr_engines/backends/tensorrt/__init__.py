@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING
 from htr_engines.backends.base import Backend
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from htr_engines.backends.base import Engine
+    from htr_engines.backends.base import Engine, ModelFile
 
 
-def _open_tensorrt(plan: Path, threads: int) -> Engine:
+def _open_tensorrt(plan: ModelFile, threads: int) -> Engine:
     from htr_engines.backends.tensorrt.engine import TensorRtEngine
 
     return TensorRtEngine(plan, threads, "tensorrt")
 
 
-def _open_rtx(plan: Path, threads: int) -> Engine:
+def _open_rtx(plan: ModelFile, threads: int) -> Engine:
     from htr_engines.backends.tensorrt.engine import TensorRtEngine
 
     return TensorRtEngine(plan, threads, "tensorrt-rtx")

@@ -22,10 +22,10 @@ from htr_engines.host import resident_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from htr_engines.backends.base import ModelFile
     from htr_engines.backends.tensorrt.library import Runtime
     from htr_engines.backends.tensorrt.sidecar import PlanSidecar
 
@@ -62,8 +62,8 @@ class TensorRtEngine(Closeable):
 
     no_graphs: str | None  # why no CUDA graphs are captured here; None if they are
 
-    def __init__(self, plan: Path, threads: int, runtime: Runtime) -> None:
-        sidecar = read_sidecar(plan)
+    def __init__(self, plan: ModelFile, threads: int, runtime: Runtime) -> None:
+        sidecar = read_sidecar(plan.path, plan.sidecar)
         trt = load_tensorrt(runtime)
         before = resident_bytes()
         with ExitStack() as stack:
@@ -80,15 +80,23 @@ class TensorRtEngine(Closeable):
             metadata={**sidecar.metadata, "precision": sidecar.precision},
         )
 
-    def _open(self, stack: ExitStack, trt: Any, plan: Path, sidecar: PlanSidecar, runtime: Runtime) -> None:  # noqa: ANN401
+    def _open(self, stack: ExitStack, trt: Any, plan: ModelFile, sidecar: PlanSidecar, runtime: Runtime) -> None:  # noqa: ANN401
         """Open all that the engine needs; the stack closes it in reverse order."""
         self._cuda = open_cuda(EXTRAS[runtime])
         stack.callback(self._cuda.close)
         capability = self._cuda.device.compute_capability
-        check_fits(sidecar, plan, runtime=runtime, version=trt.__version__, compute_capability=capability)
+        content = plan.content
+        check_fits(
+            sidecar,
+            plan.path,
+            content=content,
+            runtime=runtime,
+            version=trt.__version__,
+            compute_capability=capability,
+        )
         self._trt = trt
         self._runtime = trt.Runtime(logger_of(trt))  # has to outlive the engine
-        self._engine = _deserialize(trt, self._runtime, plan, sidecar)
+        self._engine = _deserialize(trt, self._runtime, content, sidecar, plan)
         stack.callback(self._drop_engine)
         _check_tensors(trt, self._engine, sidecar, plan)
         self._names = sidecar.input.name, sidecar.output.name
@@ -210,16 +218,16 @@ class TensorRtEngine(Closeable):
         self._resources.close()
 
 
-def _deserialize(trt: Any, runtime: Any, plan: Path, sidecar: PlanSidecar) -> Any:  # noqa: ANN401
+def _deserialize(trt: Any, runtime: Any, content: bytes, sidecar: PlanSidecar, plan: ModelFile) -> Any:  # noqa: ANN401
     if sidecar.version_compatible:
         runtime.engine_host_code_allowed = True  # such a plan brings the code of its own runtime
-    engine = runtime.deserialize_cuda_engine(plan.read_bytes())
+    engine = runtime.deserialize_cuda_engine(content)
     if engine is None:
         raise EngineError(f"TensorRT cannot read {plan}: {last_error(trt)}; build it again: {sidecar.command}")
     return engine
 
 
-def _check_tensors(trt: Any, engine: Any, sidecar: PlanSidecar, plan: Path) -> None:  # noqa: ANN401
+def _check_tensors(trt: Any, engine: Any, sidecar: PlanSidecar, plan: ModelFile) -> None:  # noqa: ANN401
     """Refuse an engine whose tensors are not what its sidecar says, or not float32."""
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     if sorted(names) != sorted([sidecar.input.name, sidecar.output.name]):

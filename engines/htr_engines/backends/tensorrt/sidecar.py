@@ -10,20 +10,23 @@ no version compatibility.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import re
+from collections.abc import Mapping  # noqa: TC003 - msgspec reads the annotations
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from htr_engines.backends.base import TensorInfo
-from htr_engines.backends.tensorrt.library import RUNTIMES, Runtime
+from msgspec import Meta
+
+from htr_engines.backends.base import TensorInfo  # noqa: TC001 - likewise
+from htr_engines.backends.tensorrt.library import Runtime  # noqa: TC001 - likewise
+from htr_engines.documents import Positive, Sha256, convert, load_json, parse_json
 from htr_engines.errors import EngineError
-from htr_engines.fields import choice, matching, numbers, texts, texts_by_name, typed
-from htr_engines.files import sha256_of, write_text
+from htr_engines.files import is_file, sha256_of, write_text
+from htr_engines.text import shown
 from htr_engines.versions import release
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 SCHEMA_VERSION = 1
@@ -31,10 +34,12 @@ KIND = "htr-export plan"
 # What TensorRT-RTX serves when no target is named; "+" stands for "and later".
 RTX_DEFAULT_TARGETS = ("sm80", "sm86", "sm89", "sm120+")
 MAX_BYTES = 16 << 20  # of a sidecar; an honest one has some kilobytes
-AXES = 4
-LARGEST_AXIS = 2**31 - 1
+CURE = "build the plan again"
 
-Shape = tuple[int, int, int, int]
+Shape = tuple[Positive, Positive, Positive, Positive]
+Version = Annotated[str, Meta(pattern=r"^[0-9]{1,4}(\.[0-9]{1,4}){2,3}[!-~]*\Z")]
+ComputeCapability = Annotated[str, Meta(pattern=r"^[0-9]{1,2}\.[0-9]\Z")]
+Target = Annotated[str, Meta(pattern=r"^sm[0-9]{2,3}\+?\Z")]
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,6 @@ class Profile:
     max: Shape
 
     def __post_init__(self) -> None:
-        for shape in (self.min, self.opt, self.max):
-            if len(shape) != AXES or not all(1 <= axis <= LARGEST_AXIS for axis in shape):
-                raise ValueError(f"{list(shape)} is not a shape of {AXES} positive numbers")
         if not all(low <= best <= high for low, best, high in zip(self.min, self.opt, self.max, strict=True)):
             raise ValueError(f"min {list(self.min)}, opt {list(self.opt)} and max {list(self.max)} are not in order")
 
@@ -58,18 +60,18 @@ class PlanSidecar:
     """What ``MODEL.plan.json`` says of ``MODEL.plan``."""
 
     runtime: Runtime  # that built it, and that alone can run it
-    runtime_version: str  # such as "10.3.0"
-    compute_capability: str | None  # of the GPU that it was built on, such as "8.6"; None where none was needed
-    targets: tuple[str, ...]  # GPUs that a TensorRT-RTX plan serves, such as "sm86"; "sm120+": and later ones
+    runtime_version: Version  # such as "10.3.0"
+    compute_capability: ComputeCapability | None  # of the GPU that it was built on; None where none was needed
+    targets: tuple[Target, ...]  # GPUs that a TensorRT-RTX plan serves, such as "sm86"; "sm120+": and later ones
     hardware_compatible: bool  # runs on every GPU of compute capability 8.0 or more
     version_compatible: bool  # runs on later releases; its reader must set Runtime.engine_host_code_allowed
     precision: str  # "fp32", "fp16", "bf16", "int8" or "mixed"
-    profiles: tuple[Profile, ...]  # one at least
+    profiles: Annotated[tuple[Profile, ...], Meta(min_length=1)]
     input: TensorInfo  # an axis that the profiles leave open has its name in place of a number
     output: TensorInfo
     onnx_file: str  # name of the ONNX file it was built from
-    onnx_sha256: str
-    plan_sha256: str
+    onnx_sha256: Sha256
+    plan_sha256: Sha256
     plan_bytes: int
     metadata: Mapping[str, str]  # of the ONNX file: characters, preprocessing and provenance
     flags: Mapping[str, Any]  # further settings of the build
@@ -77,6 +79,19 @@ class PlanSidecar:
     log: tuple[str, ...]  # the builder's messages, the last ones if they were many
     environment: Mapping[str, Any]  # by htr_engines.host
     command: str  # that builds it again
+
+    def __post_init__(self) -> None:
+        if not (self.targets if self.runtime == "tensorrt-rtx" else self.compute_capability):
+            raise ValueError("it does not say which GPUs the plan serves")
+
+
+@dataclass(frozen=True)
+class _Digest:
+    """How a sidecar's document names a file."""
+
+    sha256: Sha256
+    file: str = ""
+    bytes: int = 0
 
 
 def sidecar_path(plan: Path) -> Path:
@@ -98,26 +113,41 @@ def to_json(sidecar: PlanSidecar) -> str:
     return json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
 
-def read_sidecar(plan: Path) -> PlanSidecar:
+def read_sidecar(plan: Path, content: bytes | None = None) -> PlanSidecar:
     """Read the sidecar of a plan.
+
+    Args:
+        plan: the plan.
+        content: of the sidecar, where it has been read already.
 
     Raises:
         EngineError: if it is missing, damaged, or of a version that this release does not know.
     """
     path = sidecar_path(plan)
-    document = _load(plan, path)
+    if content is None and not is_file(path):
+        raise EngineError(f"{plan} has no {path.name} beside it; copy it too, or build the plan with 'htr-export trt'")
+    if content is None:
+        document = load_json(path, dict[str, Any], CURE, EngineError, MAX_BYTES)
+    else:
+        document = parse_json(content, dict[str, Any], str(path), CURE, EngineError)
     if document.get("kind") != KIND:
         raise EngineError(f"{path} is not the sidecar of a plan; build the plan with 'htr-export trt'")
     if document.get("schema_version") != SCHEMA_VERSION:
         raise EngineError(
-            f"{path} has schema version {document.get('schema_version')!r}, this release reads {SCHEMA_VERSION}; "
+            f"{path} has schema version {shown(document.get('schema_version'))}, this release reads {SCHEMA_VERSION}; "
             "build the plan again with this release"
         )
-    try:
-        return _parse(document)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
-        raise EngineError(f"{path} is damaged ({what}); build the plan again") from None
+    onnx, digest = (
+        convert(document.get(name), _Digest, f"{path}, {name}", CURE, EngineError) for name in ("onnx", "plan")
+    )
+    flat = {
+        **document,
+        "onnx_file": onnx.file,
+        "onnx_sha256": onnx.sha256,
+        "plan_sha256": digest.sha256,
+        "plan_bytes": digest.bytes,
+    }
+    return convert(flat, PlanSidecar, str(path), CURE, EngineError)
 
 
 def misfit(sidecar: PlanSidecar, *, runtime: str, version: str, compute_capability: str) -> str | None:
@@ -158,6 +188,7 @@ def check_fits(
     version: str,
     compute_capability: str,
     onnx: Path | None = None,
+    content: bytes | None = None,
 ) -> None:
     """Refuse a plan that is not the sidecar's, or that cannot run here.
 
@@ -168,22 +199,26 @@ def check_fits(
         version: as for :func:`misfit`.
         compute_capability: as for :func:`misfit`.
         onnx: the ONNX file that it should have been built from, where there is one.
+        content: of the plan, where it has been read already.
 
     Raises:
         EngineError: naming both values and the command that builds the plan again.
     """
     reason = misfit(sidecar, runtime=runtime, version=version, compute_capability=compute_capability)
-    reason = reason or content_misfit(sidecar, plan, onnx)
+    reason = reason or content_misfit(sidecar, plan, onnx, content)
     if reason:
         raise EngineError(f"{plan} cannot be used: {reason}; build it again on this machine: {sidecar.command}")
 
 
-def content_misfit(sidecar: PlanSidecar, plan: Path, onnx: Path | None = None) -> str | None:
+def content_misfit(
+    sidecar: PlanSidecar, plan: Path, onnx: Path | None = None, content: bytes | None = None
+) -> str | None:
     """Tell why a plan, or the ONNX file it should come from, is not the sidecar's; None if both are."""
-    size = plan.stat().st_size
+    size = plan.stat().st_size if content is None else len(content)
     if size != sidecar.plan_bytes:
         return f"it has {size} bytes, its sidecar says {sidecar.plan_bytes}"
-    if (digest := sha256_of(plan)) != sidecar.plan_sha256:
+    digest = sha256_of(plan) if content is None else hashlib.sha256(content).hexdigest()
+    if digest != sidecar.plan_sha256:
         return f"its SHA-256 is {digest}, its sidecar says {sidecar.plan_sha256}"
     if onnx is not None and (digest := sha256_of(onnx)) != sidecar.onnx_sha256:
         return f"{onnx.name} has the SHA-256 {digest}, the plan was built from {sidecar.onnx_sha256}"
@@ -215,75 +250,3 @@ def _sm(target: str) -> tuple[int, int]:
     """Return the compute capability of a target: ``sm120+`` -> (12, 0)."""
     digits = target.removeprefix("sm").rstrip("+")
     return int(digits[:-1]), int(digits[-1])
-
-
-def _load(plan: Path, path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise EngineError(f"{plan} has no {path.name} beside it; copy it too, or build the plan with 'htr-export trt'")
-    if path.stat().st_size > MAX_BYTES:
-        raise EngineError(f"{path} is too large for the sidecar of a plan; build the plan again")
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise EngineError(f"{path} is not valid JSON ({error}); build the plan again") from None
-    return document if isinstance(document, dict) else {}
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"it holds {constant}")
-
-
-def _parse(document: dict[str, Any]) -> PlanSidecar:
-    runtime = choice(document, "runtime", RUNTIMES)
-    compute_capability = document["compute_capability"]
-    if compute_capability is not None:
-        matching(document, "compute_capability", r"\d{1,2}\.\d")
-    profiles = tuple(_profile(entry) for entry in typed(document, "profiles", list))
-    if not profiles:
-        raise ValueError("'profiles' is empty")
-    targets = _targets(document)
-    if (runtime == "tensorrt" and compute_capability is None) or (runtime == "tensorrt-rtx" and not targets):
-        raise ValueError("it does not say which GPUs the plan serves")
-    onnx, plan = typed(document, "onnx", dict), typed(document, "plan", dict)
-    return PlanSidecar(
-        runtime="tensorrt" if runtime == "tensorrt" else "tensorrt-rtx",
-        runtime_version=matching(document, "runtime_version", r"\d{1,4}(\.\d{1,4}){2,3}\S*"),
-        compute_capability=compute_capability,
-        targets=targets,
-        hardware_compatible=typed(document, "hardware_compatible", bool),
-        version_compatible=typed(document, "version_compatible", bool),
-        precision=typed(document, "precision", str),
-        profiles=profiles,
-        input=_tensor(typed(document, "input", dict)),
-        output=_tensor(typed(document, "output", dict)),
-        onnx_file=typed(onnx, "file", str),
-        onnx_sha256=matching(onnx, "sha256", "[0-9a-f]{64}"),
-        plan_sha256=matching(plan, "sha256", "[0-9a-f]{64}"),
-        plan_bytes=typed(plan, "bytes", int),
-        metadata=texts_by_name(document, "metadata"),
-        flags=typed(document, "flags", dict),
-        seconds=float(typed(document, "seconds", int, float)),
-        log=texts(document, "log"),
-        environment=typed(document, "environment", dict),
-        command=typed(document, "command", str),
-    )
-
-
-def _targets(document: dict[str, Any]) -> tuple[str, ...]:
-    targets = texts(document, "targets")
-    if wrong := [target for target in targets if not re.fullmatch(r"sm\d{2,3}\+?", target, re.ASCII)]:
-        raise ValueError(f"'targets' holds {wrong[0][:80]!r}")
-    return targets
-
-
-def _profile(entry: Any) -> Profile:  # noqa: ANN401
-    if not isinstance(entry, dict):
-        raise TypeError("a profile is not an object")
-    return Profile(*(tuple(numbers(entry, name)) for name in ("min", "opt", "max")))  # type: ignore[arg-type]
-
-
-def _tensor(entry: dict[str, Any]) -> TensorInfo:
-    shape = typed(entry, "shape", list)
-    if not all(type(axis) in {int, str} for axis in shape):
-        raise TypeError("'shape' holds what is no axis")
-    return TensorInfo(typed(entry, "name", str), typed(entry, "dtype", str), tuple(shape))

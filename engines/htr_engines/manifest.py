@@ -1,0 +1,109 @@
+"""The manifest of a bundle as it stands in ``manifest.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping  # noqa: TC003 - msgspec reads the annotations
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+from msgspec import Meta
+
+from htr_engines.documents import Positive, Sha256, convert, load_json
+from htr_engines.errors import BundleError
+from htr_engines.files import is_file
+from htr_engines.preprocess import Preprocessing  # noqa: TC001 - likewise
+from htr_engines.text import shown
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMAT = "htr-convtext-bundle"
+SCHEMA_VERSION = 2
+MANIFEST = "manifest.json"
+CURE = "bundle the model again"
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file of the bundle."""
+
+    sha256: Sha256
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ValidationEntry:
+    """What the validation of a model said."""
+
+    verdict: str
+    passed: bool
+    engine: str | None = None  # that ran it; None where there was no validation
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured latency."""
+
+    seconds: Annotated[float, Meta(ge=0)]  # median for one line, the engine alone
+    hardware: str  # that it was measured on, by htr_engines.host
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model of the bundle."""
+
+    file: str
+    engines: tuple[str, ...]  # that can run it
+    precision: str
+    validation: ValidationEntry
+    latency: Mapping[str, Figure] = field(default_factory=dict)  # by engine
+
+
+@dataclass(frozen=True)
+class ExpectedEntry:
+    """What a model makes of a golden line."""
+
+    logits: str  # file
+    text: str
+
+
+@dataclass(frozen=True)
+class GoldenEntry:
+    """A golden line."""
+
+    image: str  # file
+    tensor: str  # file
+    reference: ExpectedEntry
+    models: Mapping[str, ExpectedEntry]  # by file name
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that reading uses of a manifest."""
+
+    charset: str
+    num_classes: Positive
+    preprocessing: Preprocessing
+    models: Annotated[tuple[ModelEntry, ...], Meta(min_length=1)]
+    golden: tuple[GoldenEntry, ...]
+    files: Mapping[str, FileEntry]
+
+
+def read_manifest(folder: Path) -> tuple[dict[str, Any], Manifest]:
+    """Read the manifest of a bundle, as it stands there and as checked fields.
+
+    Raises:
+        BundleError: if there is none, or it is damaged or of a version that this release does not know.
+    """
+    path = folder / MANIFEST
+    if not is_file(path):
+        raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}; make one with 'htr-export bundle'")
+    document = load_json(path, dict[str, Any], CURE, BundleError)
+    if document.get("format") != FORMAT:
+        raise BundleError(f"{path} is not the manifest of a bundle; make one with 'htr-export bundle'")
+    if document.get("schema_version") != SCHEMA_VERSION:
+        raise BundleError(
+            f"{folder} has schema version {shown(document.get('schema_version'))}, this release reads "
+            f"{SCHEMA_VERSION}; install the release that wrote it"
+        )
+    return document, convert(document, Manifest, str(path), CURE, BundleError)
