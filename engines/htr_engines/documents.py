@@ -33,7 +33,7 @@ MAX_DEPTH = 32
 MAX_ITEMS = 2_000_000
 MAX_INTEGER = 2**63
 
-Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Positive = Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -103,6 +104,27 @@ def test_what_is_not_there_is_refused(tmp_path):
         read_lines(tmp_path)
     with pytest.raises(DataError, match="does not exist"):
         read_lines(tmp_path, tmp_path / "none.ln")
+
+
+@pytest.mark.parametrize("suffix", [".ln", ".tsv", ".jsonl"])
+@pytest.mark.parametrize("name", ["a\0b.png", "x" * 300 + ".png", "..", "/", "."])
+def test_a_name_that_no_file_can_have_costs_its_own_line(folder, tmp_path, suffix, name):
+    path = tmp_path / f"l{suffix}"
+    rows = {".ln": "%s", ".tsv": "%s\tx", ".jsonl": '{"file_name": %s, "text": "x"}'}[suffix]
+    names = [json.dumps(one) if suffix == ".jsonl" else one for one in (name, "a.JPG")]
+    path.write_text("".join(rows % one + "\n" for one in names), encoding="utf-8")
+    lines = read_lines(folder, path)
+    assert [line.name for line in lines] == [name, "a.JPG"]
+    assert lines[0].identity[1] is None
+    with pytest.raises(DataError, match="none of the 2"):  # both, since the fixture's images are empty
+        list(load_batches(lines, Preprocessing()))
+
+
+def test_a_huge_field_is_refused(folder, tmp_path):
+    path = tmp_path / "l.csv"
+    path.write_text('a.JPG,"' + "x" * 200_000 + '"\n', encoding="utf-8")
+    with pytest.raises(DataError, match="no table"):
+        read_lines(folder, path)
 
 
 @given(st.text())

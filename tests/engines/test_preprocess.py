@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from htr_engines.errors import ImageError
-from htr_engines.preprocess import MAX_PIXELS, Preprocessing, fit_line, load_pages
+from htr_engines.preprocess import MAX_PIXELS, Preprocessing, fit_line, load_line, load_pages
 
 EXPECTED = json.loads((GOLDEN / "preprocess_sha256.json").read_text(encoding="utf-8"))
 
@@ -160,3 +160,23 @@ def test_every_size_fits_and_is_padded_with_white(height, width, line):
     assert image_1HW.shape == (1, 64, line.width)
     assert (image_1HW[:, :, :filled] == 0).all()
     assert (image_1HW[:, :, filled:] == 1).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -1.0, 1e30, 70_000.0])
+def test_float_greys_without_a_white_are_refused(value):
+    values = np.full((20, 30), 128, np.float32)
+    values[3, 4] = value
+    with pytest.raises(ImageError, match="grey values"):
+        load_pages(encoded(Image.fromarray(values), "TIFF"))
+
+
+def test_negative_integers_are_refused():
+    with pytest.raises(ImageError, match="grey values"):
+        load_pages(encoded(Image.fromarray(np.full((20, 30), -5, np.int32)), "TIFF"))
+
+
+def test_a_line_of_several_pages_is_refused_where_one_is_needed():
+    pages = [Image.new("L", (20, 10), 40 * number) for number in range(3)]
+    content = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    with pytest.raises(ImageError, match="3 pages"):
+        load_line(content, Preprocessing())
