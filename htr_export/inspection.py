@@ -100,13 +100,13 @@ def _value_info(value: Any) -> str:  # noqa: ANN401
 
 def _plan(path: Path) -> dict[str, Any]:
     """Tell what the sidecar says, since a plan can be read on its GPU alone."""
-    from htr_engines.backends.tensorrt.sidecar import content_misfit, gpus_of, read_sidecar
+    from htr_engines.backends.tensorrt.sidecar import content_mismatch, gpus_of, read_sidecar
 
     sidecar = read_sidecar(path)
     facts = asdict(sidecar)
     facts |= _readable(facts.pop("metadata"))
     facts |= {"log": facts.pop("log"), "environment": facts.pop("environment")}  # last, since they are long
-    return {"kind": "plan", "intact": not content_misfit(sidecar, path), "gpus": gpus_of(sidecar), **facts}
+    return {"kind": "plan", "intact": not content_mismatch(sidecar, path), "gpus": gpus_of(sidecar), **facts}
 
 
 def _bundle(path: Path) -> dict[str, Any]:

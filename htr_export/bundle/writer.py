@@ -7,7 +7,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from htr_engines.backends import engines_of, open_engine
-from htr_engines.backends.tensorrt.sidecar import content_misfit, gpus_of, read_sidecar, sidecar_path
+from htr_engines.backends.tensorrt.sidecar import content_mismatch, gpus_of, read_sidecar, sidecar_path
 from htr_engines.bundle import FORMAT, MANIFEST, NOT_VALIDATED, SCHEMA_VERSION
 from htr_engines.errors import BundleError, DataError, ParityError
 from htr_engines.files import atomic_folder, sha256_of
@@ -99,7 +99,7 @@ def _add_onnx(source: Path, _folder: Path) -> dict[str, Any]:
 def _add_plan(source: Path, folder: Path) -> dict[str, Any]:
     """Plans need not run here: what they are is told by their sidecars, which come along."""
     sidecar = read_sidecar(source)
-    if reason := content_misfit(sidecar, source):
+    if reason := content_mismatch(sidecar, source):
         raise BundleError(f"{source} is not what was built: {reason}; copy both again, or run: {sidecar.command}")
     shutil.copyfile(sidecar_path(source), folder / sidecar_path(source).name)
     return {

@@ -16,7 +16,7 @@ from htr_engines.backends.tensorrt.sidecar import (
     PlanSidecar,
     Profile,
     check_fits,
-    misfit,
+    incompatibility,
     read_sidecar,
     sidecar_path,
     to_json,
@@ -124,7 +124,7 @@ def test_whatever_stands_in_a_field_is_understood_or_refused(plan, data):
         sidecar = read_sidecar(plan)
     except EngineError:
         return
-    misfit(sidecar, runtime="tensorrt-rtx", version="1.7.1", compute_capability="8.6")
+    incompatibility(sidecar, runtime="tensorrt-rtx", version="1.7.1", compute_capability="8.6")
     assert isinstance(sidecar.plan_bytes, int)
     assert all(isinstance(text, str) for text in (sidecar.precision, sidecar.command, *sidecar.metadata.values()))
 
@@ -153,7 +153,7 @@ def test_a_number_beyond_all_bounds_is_refused(plan):
     ],
 )
 def test_where_a_tensorrt_rtx_plan_fits(changes, runtime, version, capability, reason):
-    said = misfit(replace(RTX, **changes), runtime=runtime, version=version, compute_capability=capability)
+    said = incompatibility(replace(RTX, **changes), runtime=runtime, version=version, compute_capability=capability)
     assert said is None if reason is None else reason in said
 
 
@@ -173,7 +173,9 @@ def test_where_a_tensorrt_rtx_plan_fits(changes, runtime, version, capability, r
     ],
 )
 def test_where_a_tensorrt_plan_fits(changes, version, capability, reason):
-    said = misfit(replace(TENSORRT, **changes), runtime="tensorrt", version=version, compute_capability=capability)
+    said = incompatibility(
+        replace(TENSORRT, **changes), runtime="tensorrt", version=version, compute_capability=capability
+    )
     assert said is None if reason is None else reason in said
 
 

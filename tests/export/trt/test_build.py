@@ -15,7 +15,7 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
-from htr_engines.backends.tensorrt.sidecar import RTX_DEFAULT_TARGETS, Profile, content_misfit, read_sidecar
+from htr_engines.backends.tensorrt.sidecar import RTX_DEFAULT_TARGETS, Profile, content_mismatch, read_sidecar
 from htr_engines.errors import ExportError
 from htr_engines.lines import read_lines
 from htr_engines.preprocess import Preprocessing
@@ -60,7 +60,7 @@ def test_a_float32_graph_becomes_an_fp16_plan_with_all_that_is_to_know(onnx_file
     assert str(plan) in result.stdout
     assert "on real lines" in result.stdout
     sidecar = read_sidecar(plan)
-    assert content_misfit(sidecar, plan, onnx_file) is None
+    assert content_mismatch(sidecar, plan, onnx_file) is None
     assert (sidecar.runtime, sidecar.runtime_version) == ("tensorrt-rtx", trt.__version__)
     assert (sidecar.compute_capability, sidecar.targets) == (None, RTX_DEFAULT_TARGETS)
     assert sidecar.precision == sidecar.metadata["precision"] == "fp16"

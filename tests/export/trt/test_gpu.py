@@ -7,7 +7,7 @@ import pytest
 
 from htr_engines.backends import open_engine
 from htr_engines.backends.tensorrt.library import RUNTIMES
-from htr_engines.backends.tensorrt.sidecar import misfit
+from htr_engines.backends.tensorrt.sidecar import incompatibility
 from htr_engines.errors import HtrError
 from htr_export.trt.make import make_plan
 from htr_export.trt.options import PlanOptions
@@ -29,7 +29,7 @@ def test_a_plan_reads_as_its_graph(onnx_file, tmp_path, runtime, precision, tole
     cuda.close()
     made = make_plan(prepare(onnx_file, tmp_path / "model.plan", PlanOptions(runtime, precision)))
     here = cuda.device.compute_capability
-    if reason := misfit(made.sidecar, runtime=runtime, version=version, compute_capability=here):
+    if reason := incompatibility(made.sidecar, runtime=runtime, version=version, compute_capability=here):
         assert runtime == "tensorrt-rtx"  # which does not serve every GPU; TensorRT builds for the one that is here
         pytest.skip(reason)
     image_N1HW = np.random.default_rng(0).random((40, 1, 64, 128), dtype=np.float32)

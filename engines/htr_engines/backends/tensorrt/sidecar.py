@@ -1,11 +1,11 @@
-"""A TensorRT plan's sidecar: what the plan is, told without a GPU, and whether it fits where it is to run.
+"""A TensorRT plan's sidecar: what the plan is, readable without a GPU, and where it can run.
 
-``MODEL.plan`` holds what TensorRT wrote and nothing else; ``MODEL.plan.json`` beside it holds the rest, since a plan
-tells nothing about itself on a machine whose GPU it does not fit.
+``MODEL.plan`` is exactly what TensorRT wrote; ``MODEL.plan.json`` beside it holds the facts, since a plan cannot be
+inspected on a machine whose GPU it does not support.
 
 Version rules are NVIDIA's ("Engine Compatibility" in the documentation of TensorRT and of TensorRT-RTX): a plan runs on
-the release that built it; built version compatible, on later releases of the same major version too. TensorRT-RTX has
-no version compatibility.
+the release that built it; if built version compatible, also on later releases of the same major version. TensorRT-RTX
+has no version compatibility.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 KIND = "htr-export plan"
-# What TensorRT-RTX serves when no target is named; "+" stands for "and later".
+# What TensorRT-RTX supports when no target is named; "+" stands for "and later".
 RTX_DEFAULT_TARGETS = ("sm80", "sm86", "sm89", "sm120+")
-MAX_BYTES = 16 << 20  # of a sidecar; an honest one has some kilobytes
+MAX_BYTES = 16 << 20  # of a sidecar; usually some kilobytes
 CURE = "build the plan again"
 
 Shape = tuple[Positive, Positive, Positive, Positive]
@@ -62,7 +62,7 @@ class PlanSidecar:
     runtime: Runtime  # that built it, and that alone can run it
     runtime_version: Version  # such as "10.3.0"
     compute_capability: ComputeCapability | None  # of the GPU that it was built on; None where none was needed
-    targets: tuple[Target, ...]  # GPUs that a TensorRT-RTX plan serves, such as "sm86"; "sm120+": and later ones
+    targets: tuple[Target, ...]  # GPUs that a TensorRT-RTX plan supports, such as "sm86"; "sm120+": and later ones
     hardware_compatible: bool  # runs on every GPU of compute capability 8.0 or more
     version_compatible: bool  # runs on later releases; its reader must set Runtime.engine_host_code_allowed
     precision: str  # "fp32", "fp16", "bf16", "int8" or "mixed"
@@ -82,7 +82,7 @@ class PlanSidecar:
 
     def __post_init__(self) -> None:
         if not (self.targets if self.runtime == "tensorrt-rtx" else self.compute_capability):
-            raise ValueError("it does not say which GPUs the plan serves")
+            raise ValueError("it does not say which GPUs the plan supports")
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,8 @@ def read_sidecar(plan: Path, content: bytes | None = None) -> PlanSidecar:
     return convert(flat, PlanSidecar, str(path), CURE, EngineError)
 
 
-def misfit(sidecar: PlanSidecar, *, runtime: str, version: str, compute_capability: str) -> str | None:
-    """Tell why a plan cannot run on a device, or None if it can.
+def incompatibility(sidecar: PlanSidecar, *, runtime: str, version: str, compute_capability: str) -> str | None:
+    """Return why a plan cannot run on a device, or None if it can.
 
     Args:
         sidecar: of the plan.
@@ -169,12 +169,12 @@ def misfit(sidecar: PlanSidecar, *, runtime: str, version: str, compute_capabili
 
 
 def gpus_of(sidecar: PlanSidecar) -> str:
-    """Return the GPUs that a plan serves, in words."""
+    """Describe the GPUs that a plan supports."""
     return gpus(sidecar.targets, sidecar.compute_capability, hardware_compatible=sidecar.hardware_compatible)
 
 
 def gpus(targets: tuple[str, ...], compute_capability: str | None, *, hardware_compatible: bool) -> str:
-    """Return in words the GPUs that the fields of a sidecar name."""
+    """Describe the GPUs in the fields of a sidecar."""
     if targets:
         return ", ".join(target.replace("+", " and later") for target in targets)
     return "compute capability 8.0 and later" if hardware_compatible else f"compute capability {compute_capability}"
@@ -190,30 +190,30 @@ def check_fits(
     onnx: Path | None = None,
     content: bytes | None = None,
 ) -> None:
-    """Refuse a plan that is not the sidecar's, or that cannot run here.
+    """Refuse a plan that its sidecar does not describe, or that cannot run here.
 
     Args:
         sidecar: of the plan.
         plan: the file itself.
-        runtime: as for :func:`misfit`.
-        version: as for :func:`misfit`.
-        compute_capability: as for :func:`misfit`.
+        runtime: as for :func:`incompatibility`.
+        version: as for :func:`incompatibility`.
+        compute_capability: as for :func:`incompatibility`.
         onnx: the ONNX file that it should have been built from, where there is one.
         content: of the plan, where it has been read already.
 
     Raises:
         EngineError: naming both values and the command that builds the plan again.
     """
-    reason = misfit(sidecar, runtime=runtime, version=version, compute_capability=compute_capability)
-    reason = reason or content_misfit(sidecar, plan, onnx, content)
+    reason = incompatibility(sidecar, runtime=runtime, version=version, compute_capability=compute_capability)
+    reason = reason or content_mismatch(sidecar, plan, onnx, content)
     if reason:
         raise EngineError(f"{plan} cannot be used: {reason}; build it again on this machine: {sidecar.command}")
 
 
-def content_misfit(
+def content_mismatch(
     sidecar: PlanSidecar, plan: Path, onnx: Path | None = None, content: bytes | None = None
 ) -> str | None:
-    """Tell why a plan, or the ONNX file it should come from, is not the sidecar's; None if both are."""
+    """Return why a plan, or the ONNX file that it was built from, is not the sidecar's; None if both are."""
     size = plan.stat().st_size if content is None else len(content)
     if size != sidecar.plan_bytes:
         return f"it has {size} bytes, its sidecar says {sidecar.plan_bytes}"
