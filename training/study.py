@@ -33,11 +33,11 @@ RECIPES = Path(__file__).parent / "recipes"
 TRAINER = (sys.executable, "-m", "htr_training.cli", "fit")
 NO_SAM = "optimizer.sam_rho=0.0"
 NO_TCM = "loss.tcm_weight=0.0"
-SPARE = 0.8  # share of the time left for iterations that a schedule is planned for; the rest is for what is uneven
+PLANNED_SHARE = 0.8  # of the time left for iterations; the rest allows for variation
 PROBE = 30  # iterations that measure the speed of a run
 VALIDATIONS = 5
 CHECKPOINTS = 10
-PATIENCE = 10.0  # seconds that a training gets to stop by itself
+STOP_TIMEOUT_S = 10.0  # seconds that a training gets to stop by itself
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _plan(run: Run, folder: Path, settings: list[str], seconds: float) -> int:
     per_second = speeds[-1] / read_recipe(_recipe(run), settings).optimizer.batch
     spent = time.monotonic() - start
     on_top = max(0.0, spent - PROBE / per_second)  # start, one validation and its checkpoints
-    return max(PROBE, int(SPARE * (seconds - spent - on_top) * per_second))
+    return max(PROBE, int(PLANNED_SHARE * (seconds - spent - on_top) * per_second))
 
 
 def _recipe(run: Run) -> Path:
@@ -184,7 +184,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         return
     process.send_signal(signal.SIGINT)
     try:
-        process.wait(PATIENCE)
+        process.wait(STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -39,16 +39,20 @@ UNITS = {
     "cer": "per cent",
     "cer_increase": "percentage points",
 }
-TORCH = (("fp32", False), ("fp16", False), ("fp16", True))  # precision, whether compiled; the first is the reference
+TORCH_VARIANTS = (
+    ("fp32", False),
+    ("fp16", False),
+    ("fp16", True),
+)  # precision, compiled; the first is the reference
 DURATION_S, CALLS = 2.0, 20  # of each measurement, at least
-HALF = ("fp16", "bf16", "int8", "mixed")  # held against the peak of FP16
+HALF_PRECISIONS = ("fp16", "bf16", "int8", "mixed")  # compared with the peak of FP16
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part's name, the peak that it is held against, and its request."""
+    """A part's name, the peak that it is compared with, and its request."""
 
     name: str
     precision: str
@@ -112,7 +116,7 @@ def _parts(base: Request, targets: Sequence[str]) -> Iterator[Part]:
     from htr_bench.targets import parse_targets
 
     yield Part("peak", "fp32", base)
-    for precision, compiled in TORCH:
+    for precision, compiled in TORCH_VARIANTS:
         name = f"torch-{precision}" + ("-compiled" if compiled else "")
         yield Part(name, precision, replace(base, part="torch", precision=precision, compiled=compiled))
     onnxruntime = "onnxruntime-cuda" if base.device == "cuda" else "onnxruntime"
@@ -179,7 +183,7 @@ def _with_shares(part: dict[str, Any], before: list[dict[str, Any]]) -> dict[str
     known = [*before, part]
     peaks = {peak["precision"]: peak["flops"] for other in known for peak in other["peaks"]}
     flops = next((other["network"]["flops_per_line"] for other in known if other["network"]), None)
-    peak = peaks.get("fp16" if part["precision"] in HALF else "fp32")
+    peak = peaks.get("fp16" if part["precision"] in HALF_PRECISIONS else "fp32")
     for timing in part["timings"]:
         timing["share_of_peak"] = timing["lines_per_second"] * flops / peak if flops and peak else None
     return part

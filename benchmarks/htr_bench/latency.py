@@ -33,8 +33,8 @@ Scope = Literal["engine", "end to end"]
 SCOPES: tuple[Scope, ...] = ("engine", "end to end")
 Clock = Literal["wall", "cpu"]
 CLOCKS: dict[Clock, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
-SLICE_S = 0.2  # of calls at a stretch, before the next one's turn
-PATIENCE = 2  # times the minimums, while something still scatters too much
+TURN_S = 0.2  # of calls before the turn of the next target
+MAX_EXTENSION = 2  # times the minimums, while a measurement is still unstable
 PRIVATE_USE = 0xE000  # first of the code points used for unknown characters
 
 
@@ -189,7 +189,7 @@ def _measure_in_turns(cells: list[_Cell], options: LatencyOptions, progress: Pro
             if done >= 1 and not _worth_more(running, options):
                 break
             for index in random.permutation(len(running)):
-                _turn(running[index], SLICE_S, failures, CLOCKS[options.clock], record=True)
+                _turn(running[index], TURN_S, failures, CLOCKS[options.clock], record=True)
     finally:
         gc.enable()
     return failures
@@ -198,7 +198,7 @@ def _measure_in_turns(cells: list[_Cell], options: LatencyOptions, progress: Pro
 def _worth_more(cells: list[_Cell], options: LatencyOptions) -> bool:
     """Tell whether something scatters too much and still has patience left."""
     return any(
-        cell.done(options, PATIENCE) < 1 and not is_stable(trimmed_variation(cell.seconds), options.max_variation)
+        cell.done(options, MAX_EXTENSION) < 1 and not is_stable(trimmed_variation(cell.seconds), options.max_variation)
         for cell in cells
     )
 

@@ -16,7 +16,7 @@ PERCENTILES = (50, 90, 99)
 TRIM = 0.1
 # Engines are ranked by differences of some ten per cent; a series that scatters more cannot carry that.
 MAX_VARIATION = 0.10
-FEWEST = 5  # below this the scatter is not known
+MIN_CALLS = 5  # below this the scatter is not known
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def summarise(seconds: Sequence[float], batch: int) -> Timing:
 def trimmed_variation(seconds: Sequence[float] | np.ndarray) -> float | None:
     """Return the standard deviation over the mean of the middle part of a series, None if it is too short."""
     values = np.sort(np.asarray(seconds, np.float64))
-    if len(values) < FEWEST:
+    if len(values) < MIN_CALLS:
         return None
     cut = int(len(values) * TRIM)
     middle = values[cut : len(values) - cut]

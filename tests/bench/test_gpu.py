@@ -44,7 +44,7 @@ def results(tmp_path):
 
 
 def test_on_a_cpu_every_part_is_measured_or_leaves_its_reason(short, onnx_file, tmp_path, monkeypatch):
-    monkeypatch.setattr("htr_bench.gpu.TORCH", (("fp32", False), ("fp16", False)))  # compiling takes long
+    monkeypatch.setattr("htr_bench.gpu.TORCH_VARIANTS", (("fp32", False), ("fp16", False)))  # compiling takes long
     (tmp_path / "x.plan").write_bytes(b"x")
     result = bench(*short, "--device", "cpu", onnx_file, tmp_path / "x.plan", "openvino:none.onnx")
     assert result.exit_code == 0, result.output
@@ -67,7 +67,7 @@ def test_on_a_cpu_every_part_is_measured_or_leaves_its_reason(short, onnx_file, 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_without_a_gpu_each_part_says_so(short, tmp_path, monkeypatch):
-    monkeypatch.setattr("htr_bench.gpu.TORCH", (("fp32", False),))
+    monkeypatch.setattr("htr_bench.gpu.TORCH_VARIANTS", (("fp32", False),))
     result = bench(*short)
     assert result.exit_code == 1
     assert "nothing could be measured" in result.stderr
@@ -77,7 +77,7 @@ def test_without_a_gpu_each_part_says_so(short, tmp_path, monkeypatch):
 
 
 def test_a_part_that_outlasts_its_share_is_stopped_and_the_rest_goes_on(short, tmp_path, monkeypatch):
-    monkeypatch.setattr("htr_bench.gpu.TORCH", (("fp32", False),))
+    monkeypatch.setattr("htr_bench.gpu.TORCH_VARIANTS", (("fp32", False),))
     result = bench(*short, "--device", "cpu", "--budget", 0.001)
     assert result.exit_code == 1
     assert all("stopped after its share" in part["failure"] for part in results(tmp_path).values())

@@ -51,7 +51,7 @@ def fakes(monkeypatch):
 
     monkeypatch.setattr(Target, "open", open_fake)
     monkeypatch.setattr(latency, "run_alone", lambda _request: Peak(2, 1))
-    monkeypatch.setattr(latency, "SLICE_S", 0)
+    monkeypatch.setattr(latency, "TURN_S", 0)
     return calls
 
 

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from htr_training.check.check import CheckReport
 
 SCHEMA_VERSION = 1
-BAR = 40  # characters of the longest bar of the histogram
-ROWS = 15  # of the histogram, at most
-EXAMPLES = 3  # lines named for each kind of finding
-RARE = 5  # characters seen fewer times are named
+BAR_WIDTH = 40  # characters of the longest bar of the histogram
+MAX_ROWS = 15  # of the histogram, at most
+MAX_EXAMPLES = 3  # lines named for each kind of finding
+RARE_BELOW = 5  # characters seen fewer times are named
 
 
 def to_json(report: CheckReport) -> str:
@@ -47,10 +47,10 @@ def show(report: CheckReport, console: Console) -> None:
 
     for name, count in report.lines.items():
         console.print(f"{count:7d} lines{' in ' + escape(name) if name else ''}")
-    rare = {character: count for character, count in report.characters.items() if count < RARE}
+    rare = {character: count for character, count in report.characters.items() if count < RARE_BELOW}
     for counts, text in (
         (report.characters, "different characters"),
-        (rare, f"of them seen fewer than {RARE} times: {_spell(rare)}"),
+        (rare, f"of them seen fewer than {RARE_BELOW} times: {_spell(rare)}"),
         (report.outside, f"of them outside the character set: {_spell(report.outside)}"),
     ):
         if counts:
@@ -61,7 +61,7 @@ def show(report: CheckReport, console: Console) -> None:
             for kind, text in kinds.items():
                 found = [finding for finding in report.findings if finding.kind == kind]
                 if found:
-                    examples = "\n".join(f"{one.name}: {one.detail}" for one in found[:EXAMPLES])
+                    examples = "\n".join(f"{one.name}: {one.detail}" for one in found[:MAX_EXAMPLES])
                     table.add_row(sign, str(len(found)), text, escape(examples))
         console.print(table)
     console.print("characters per line")
@@ -70,10 +70,10 @@ def show(report: CheckReport, console: Console) -> None:
 
 
 def histogram(lengths: Mapping[int, int]) -> list[tuple[str, int, str]]:
-    """Return rows of (range of lengths, number of lines, bar), at most :data:`ROWS`."""
+    """Return rows of (range of lengths, number of lines, bar), at most :data:`MAX_ROWS`."""
     if not lengths:
         return []
-    step = -(-(max(lengths) + 1) // ROWS)
+    step = -(-(max(lengths) + 1) // MAX_ROWS)
     counts = [0] * (max(lengths) // step + 1)
     for length, count in lengths.items():
         counts[length // step] += count
@@ -81,7 +81,7 @@ def histogram(lengths: Mapping[int, int]) -> list[tuple[str, int, str]]:
     for number, count in enumerate(counts):
         start, stop = number * step, number * step + step - 1
         label = str(start) if start == stop else f"{start}-{stop}"
-        rows.append((label, count, "█" * round(BAR * count / max(counts))))
+        rows.append((label, count, "█" * round(BAR_WIDTH * count / max(counts))))
     return rows
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from htr_engines.pages.sheets import LeftOut
 
-SHOWN = 300  # lines, spread over all pages; more would make the page slow to open
-SHOWN_LEFT_OUT = 300
+MAX_LINES_SHOWN = 300  # lines, spread over all pages; more would make the page slow to open
+MAX_SKIPPED_SHOWN = 300
 HEIGHT = 48  # pixels of a line on the sheet
 
 
@@ -54,10 +54,10 @@ class CutReport:
 def write_contact_sheet(report: CutReport, lines_dir: Path) -> None:
     """Write the sheet of ``report``; it holds its pictures and needs no other file."""
     lines = [*report.train, *report.val]
-    shown = lines[:: -(-len(lines) // SHOWN)]
+    shown = lines[:: -(-len(lines) // MAX_LINES_SHOWN)]
     pictures = [(line, data_uri(load_page(lines_dir / line.name), HEIGHT)) for line in shown]
     template = html_environment("htr_training.cut").get_template("contact_sheet.html.j2")
     page = template.render(
-        report=report, pictures=pictures, total=len(lines), left_out=report.left_out[:SHOWN_LEFT_OUT]
+        report=report, pictures=pictures, total=len(lines), left_out=report.left_out[:MAX_SKIPPED_SHOWN]
     )
     write_text(report.contact_sheet, page)
