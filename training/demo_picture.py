@@ -47,7 +47,8 @@ text {{ font: 15px system-ui, sans-serif; fill: #1c1c1e }}
 
 def draw(image: Path, reading: Reading, report: Mapping[str, Any]) -> str:
     """Return the picture as SVG: each character stands below the place where it was read."""
-    width, height = (SCALE * size for size in Image.open(image).size)
+    with Image.open(image) as line:
+        width, height = SCALE * line.width, SCALE * line.height
     rows = [height + offset for offset in (50, 76, 108, 130)]
     centres = [MARGIN + SCALE * (span.start + span.end) / 2 for span in reading.characters]
     letters = "".join(
