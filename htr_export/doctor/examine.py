@@ -13,6 +13,7 @@ from htr_export.doctor.jetson import jetson_findings
 from htr_export.doctor.packages import (
     backend_findings,
     extra_findings,
+    extras_without_engine,
     onnxruntime_findings,
     provider_findings,
     torch_findings,
@@ -78,9 +79,7 @@ def examine(machine: Machine) -> Diagnosis:
     }
     others = {name: backend_findings(around, backend) for name, backend in backends().items() if name not in engines}
     packages = [
-        *export,
-        *extra_findings(machine, "train"),
-        *extra_findings(machine, "pages"),
+        *(finding for extra in extras_without_engine() for finding in extra_findings(machine, extra)),
         *torch_findings(around),
         *engines["onnxruntime"],
         *(finding for engine in PROVIDERS for finding in engines[engine]),

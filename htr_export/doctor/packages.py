@@ -31,6 +31,13 @@ def extra_findings(machine: Machine, extra: str) -> list[Finding]:
     return _out_of_range(machine, extra, extra) or [Finding(extra, "ok", installed)]
 
 
+def extras_without_engine() -> list[str]:
+    """Return the extras of htr-export that users install for other reasons than an engine."""
+    declared = importlib.metadata.metadata("htr-export").get_all("Provides-Extra") or []
+    others = {*(backend.extra for backend in backends().values()), "jetson", "dev"}
+    return [extra for extra in declared if extra not in others]
+
+
 def torch_findings(around: Surroundings) -> list[Finding]:
     """Judge whether PyTorch, where there is one, can train on the GPU, where there is one."""
     version = around.machine.version("torch")

@@ -9,14 +9,14 @@ import numpy as np
 from htr_engines.backends.base import Backend, Closeable, EngineInfo, TensorInfo
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from htr_engines.backends.base import ModelFile
 
 
 class ToyEngine(Closeable):
-    def __init__(self, model: Path, threads: int) -> None:
+    def __init__(self, model: ModelFile, threads: int) -> None:
         import onnx
 
-        metadata = {entry.key: entry.value for entry in onnx.load(str(model)).metadata_props}
+        metadata = {entry.key: entry.value for entry in onnx.load_from_string(model.content).metadata_props}
         self.info = EngineInfo(
             engine="toy",
             device="cpu",
