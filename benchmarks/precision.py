@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from htr_engines.console import HtrCommand, show_progress
+from htr_engines.limits import CALIBRATION_LINES
 from htr_engines.progress import SILENT
 from steps import write_results
 
@@ -25,9 +26,8 @@ if TYPE_CHECKING:
     from htr_engines.lines import Line
     from htr_engines.progress import Progress
     from htr_export.model import Model
-    from htr_export.onnx.export import CalibrationOptions
-    from htr_export.precision.calibration import Histogram
-    from htr_export.precision.precision_map import Method, PrecisionPlan
+    from htr_export.precision.lowering import Lowering
+    from htr_export.precision.precision_map import PrecisionMap
     from htr_export.validation.result import ValidationResult
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -41,59 +41,37 @@ class Variant:
     """One graph to try."""
 
     name: str
-    plan: PrecisionPlan
-    calibration: Method | None = None  # of int8
+    precision_map: PrecisionMap
 
     @property
     def engines(self) -> tuple[str, ...]:
         """What runs it."""
-        return ENGINES.get(self.plan.name, ("onnxruntime", "openvino"))
+        return ENGINES.get(self.precision_map.name, ("onnxruntime", "openvino"))
 
 
 class Source:
-    """The float32 graphs of a model, and what real lines bring about in them."""
+    """The float32 graphs of a model, and their lowered forms."""
 
-    def __init__(self, model: Model, folder: Path, lines: Sequence[Line], calibration: CalibrationOptions) -> None:
-        self._model, self._folder, self._lines, self._calibration = model, folder, lines, calibration
-        self._graphs: dict[int, Path] = {}
-        self._histograms: Mapping[str, Histogram] | None = None
-        self._ranges: Mapping[str, float] | None = None
+    def __init__(self, model: Model, folder: Path, lines: Sequence[Line]) -> None:
+        self._model, self._folder, self._lines = model, folder, lines
+        self._lowerings: dict[tuple[int, int, int], Lowering] = {}
 
     def write(self, variant: Variant) -> Path:
-        """Write the graph of a variant."""
-        from htr_export.precision.lowering import lower
-
-        graph = self._graph(max(20, variant.plan.lowest_opset))
-        target = self._folder / f"{variant.name}.onnx"
-        limits = None
-        if variant.calibration:
-            limits = {name: counts.limit(variant.calibration) for name, counts in self._counted(graph).items()}
-        lower(graph, target, variant.plan, ranges=self._measured(graph), calibration=limits)
-        return target
-
-    def _graph(self, opset: int) -> Path:
+        """Write the graph of a variant, on measurements that variants of one draw of the lines share."""
         from htr_export.onnx.export import OnnxOptions, write_graph
+        from htr_export.precision.lowering import Lowering
 
-        if opset not in self._graphs:
-            self._graphs[opset] = self._folder / f"opset-{opset}.onnx"
-            write_graph(self._model, self._graphs[opset], OnnxOptions(opset))
-        return self._graphs[opset]
-
-    def _counted(self, graph: Path) -> Mapping[str, Histogram]:
-        from htr_export.precision.calibration import gather_histograms
-
-        if self._histograms is None:
-            drawn = self._calibration.draw(self._lines)
-            self._histograms = gather_histograms(graph, drawn, self._model.preprocessing)
-        return self._histograms
-
-    def _measured(self, graph: Path) -> Mapping[str, float]:
-        from htr_export.onnx.export import RANGE_LINES
-        from htr_export.precision.ranges import measure_ranges
-
-        if self._ranges is None:
-            self._ranges = measure_ranges(graph, self._lines[:RANGE_LINES], self._model.preprocessing)
-        return self._ranges
+        opset, calibration = variant.precision_map.opset, variant.precision_map.calibration
+        key = (opset, calibration.seed, calibration.lines)
+        if key not in self._lowerings:
+            drawn = calibration.draw(self._lines)
+            graph = self._folder / f"opset-{opset}.onnx"
+            if not graph.exists():
+                write_graph(self._model, graph, OnnxOptions(opset))
+            self._lowerings[key] = Lowering(graph, drawn, self._model.preprocessing)
+        target = self._folder / f"{variant.name}.onnx"
+        self._lowerings[key].write(target, variant.precision_map)
+        return target
 
 
 @click.command(cls=HtrCommand, context_settings={"help_option_names": ["-h", "--help"]})
@@ -101,7 +79,7 @@ class Source:
 @click.option("--lines", "lines_dir", type=FOLDER, required=True, help="Folder of line images.")
 @click.option("--list", "list_file", type=FILE, required=True, help="The lines to read.")
 @click.option("--calibration-list", type=FILE, required=True, help="The lines for ranges and calibration.")
-@click.option("--plan", "plans", type=FILE, multiple=True, help="A plan to try as well; more than once.")
+@click.option("--map", "maps", type=FILE, multiple=True, help="A precision map to try as well; may be repeated.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all physical cores]")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all figures.")
 def main(
@@ -109,7 +87,7 @@ def main(
     lines_dir: Path,
     list_file: Path,
     calibration_list: Path,
-    plans: tuple[Path, ...],
+    maps: tuple[Path, ...],
     threads: int | None,
     json_file: Path | None,
 ) -> None:
@@ -117,23 +95,22 @@ def main(
     from htr_engines.host import describe_environment
     from htr_engines.lines import read_lines
     from htr_export.model import load_any
-    from htr_export.onnx.export import CalibrationOptions
-    from htr_export.precision.precision_map import DEFAULT_METHOD, read_plan
+    from htr_export.precision.precision_map import read_map
 
     lines = read_lines(lines_dir, list_file)
-    options = CalibrationOptions()
-    variants = [*uniform_variants(), *(Variant(path.stem, read_plan(path), DEFAULT_METHOD) for path in plans)]
+    calibration = read_lines(lines_dir, calibration_list)
+    variants = [*uniform_variants(), *(Variant(path.stem, read_map(path)) for path in maps)]
     environment = describe_environment()
     with tempfile.TemporaryDirectory() as folder, show_progress("exporting") as progress:
         loaded = load_any(model)
-        source = Source(loaded, Path(folder), read_lines(lines_dir, calibration_list), options)
+        source = Source(loaded, Path(folder), calibration)
         rows = []
         for row in try_all(loaded, source, variants, lines, threads, progress):
             rows.append(row)
             click.echo(_line(row))
     content = {
         "lines": len(lines),
-        "calibration_lines": min(options.lines, len(read_lines(lines_dir, calibration_list))),
+        "calibration_lines": min(CALIBRATION_LINES, len(calibration)),
         "rows": rows,
     }
     units = {"cer": "per cent", "cer_increase": "percentage points"}
@@ -141,11 +118,11 @@ def main(
 
 
 def uniform_variants() -> list[Variant]:
-    """Return every precision, int8 with every way to calibrate it."""
-    from htr_export.precision.precision_map import METHODS, PrecisionPlan
+    """Return every precision, int8 with every method of calibration."""
+    from htr_export.precision.precision_map import METHODS, Calibration, PrecisionMap
 
-    floats = [Variant(name, PrecisionPlan(name)) for name in ("fp32", "fp16", "bf16")]
-    return [*floats, *(Variant(f"int8-{method}", PrecisionPlan("int8"), method) for method in METHODS)]
+    floats = [Variant(name, PrecisionMap(name)) for name in ("fp32", "fp16", "bf16")]
+    return [*floats, *(Variant(f"int8-{name}", PrecisionMap("int8", {}, Calibration(name))) for name in METHODS)]
 
 
 def try_all(
@@ -158,11 +135,11 @@ def try_all(
 ) -> Iterator[dict[str, Any]]:
     """Write each variant, read the lines with each of its engines, and yield what came of it."""
     from htr_export.open_model import open_any
-    from htr_export.search.trial import RememberingEngine
+    from htr_export.search.trial import CachingEngine
     from htr_export.torch_engine import TorchEngine
 
     with ExitStack() as kept:
-        reference = RememberingEngine(kept.enter_context(TorchEngine(model, threads)))
+        reference = CachingEngine(kept.enter_context(TorchEngine(model, threads)))
         for variant in variants:
             progress.step(f"writing {variant.name}")
             path = source.write(variant)
@@ -178,7 +155,7 @@ def _read(
 ) -> ValidationResult:
     from htr_export.validation.parity import ValidationOptions, validate
 
-    options = ValidationOptions(precision=variant.plan.name)
+    options = ValidationOptions(precision=variant.precision_map.name)
     spec = model.preprocessing
     return validate(reference, candidate, lines, charset=model.charset, preprocessing=spec, options=options)
 
@@ -187,7 +164,7 @@ def _row(variant: Variant, engine: str, size: int, result: ValidationResult) -> 
     increase = result.cer_increase
     return {
         "name": variant.name,
-        "plan": {"default": variant.plan.default, "modules": dict(variant.plan.modules)},
+        "precision_map": {"default": variant.precision_map.default, "modules": dict(variant.precision_map.modules)},
         "engine": engine,
         "bytes": size,
         "lines": result.lines,

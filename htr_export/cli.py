@@ -120,7 +120,7 @@ def onnx(
     for check in checks:
         click.echo(check)
     click.echo(f"wrote {output} ({megabytes(output.stat().st_size)}, {options.precision}, opset {options.opset})")
-    engine = " --engine rounding" if "bf16" in options.plan.precisions else ""
+    engine = " --engine rounding" if "bf16" in options.precision_map.precisions else ""
     click.echo(f"next  htr-export validate --reference {model} --candidate {output} --lines DIR --list FILE{engine}")
 
 

@@ -12,6 +12,8 @@ from htr_engines.files import sha256_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from htr_engines.backends.base import TensorInfo
+
 SCHEMA_VERSION = 1
 
 
@@ -73,29 +75,24 @@ def _safetensors(path: Path) -> dict[str, Any]:
 def _onnx(path: Path) -> dict[str, Any]:
     from collections import Counter
 
-    import onnx
-    from google.protobuf.message import DecodeError
+    from htr_export.onnx.file import load_graph, metadata_of, opset_of, tensor_of
 
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except DecodeError:
-        raise UnknownArtefactError(f"{path} is not a whole ONNX file; export it again") from None
+    model = load_graph(path)
     operators = Counter(node.op_type for node in model.graph.node)
     return {
         "kind": "onnx",
-        "opset": max((entry.version for entry in model.opset_import if not entry.domain), default=None),
+        "opset": opset_of(model),
         "producer": f"{model.producer_name} {model.producer_version}".strip(),
-        "inputs": [_value_info(value) for value in model.graph.input],
-        "outputs": [_value_info(value) for value in model.graph.output],
+        "inputs": [_in_words(tensor_of(value)) for value in model.graph.input],
+        "outputs": [_in_words(tensor_of(value)) for value in model.graph.output],
         "nodes": len(model.graph.node),
         "operators": dict(operators.most_common()),
-        **_readable({entry.key: entry.value for entry in model.metadata_props}),
+        **_readable(metadata_of(model)),
     }
 
 
-def _value_info(value: Any) -> str:  # noqa: ANN401
-    axes = [axis.dim_param or str(axis.dim_value) for axis in value.type.tensor_type.shape.dim]
-    return f"{value.name} [{', '.join(axes)}]"
+def _in_words(tensor: TensorInfo) -> str:
+    return f"{tensor.name} [{', '.join(map(str, tensor.shape))}]"
 
 
 def _plan(path: Path) -> dict[str, Any]:
@@ -124,7 +121,7 @@ def _bundle(path: Path) -> dict[str, Any]:
 def _readable(metadata: dict[str, str]) -> dict[str, Any]:
     facts: dict[str, Any] = dict(metadata)
     facts.pop("schema_version", None)
-    for name in ("network", "preprocessing", "precision_plan"):
+    for name in ("network", "preprocessing", "precision_map", "calibration"):
         if name in facts:
             facts[name] = json.loads(facts[name])
     return facts

@@ -81,7 +81,7 @@ def ship(request: ShipRequest, progress: Progress = SILENT) -> list[Step]:
         ParityError: if the exported model does not read as well; no bundle is written then.
         HtrError: if an input cannot be used.
     """
-    if "bf16" in request.onnx.plan.precisions:
+    if "bf16" in request.onnx.precision_map.precisions:
         raise ExportError(
             "no engine runs bf16 on the CPU, so it cannot be proven on lines and bundled; use 'htr-export onnx' and "
             "'htr-export trt'"

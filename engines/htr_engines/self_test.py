@@ -11,6 +11,7 @@ from htr_engines.backends.base import infer_lines
 from htr_engines.checks import Check
 from htr_engines.ctc import decode_greedy
 from htr_engines.errors import BundleError, one_line
+from htr_engines.limits import tolerance_of
 from htr_engines.preprocess import load_line
 
 if TYPE_CHECKING:
@@ -21,20 +22,6 @@ if TYPE_CHECKING:
 
     from htr_engines.backends.base import Engine
     from htr_engines.bundle import Bundle, BundledModel
-
-# Largest difference of a logit that another order of summation, or another rounding, may make; the logits' standard
-# deviation is about 4. In int8 engines round at different places of the graph: OpenVINO and ONNX Runtime were 0.85
-# apart on the demo network, with equal texts.
-EXACT = 1e-2  # float32 on the CPU
-ROUNDED = 0.5  # half precision, and float32 on a GPU, which may compute in TF32
-QUANTISED = 2.0
-
-
-def tolerance_of(precision: str, device: str) -> float:
-    """Return the largest difference of a logit that passes on a device such as ``cpu`` or ``cuda:0``."""
-    if precision in {"int8", "mixed"}:
-        return QUANTISED
-    return EXACT if precision == "fp32" and device == "cpu" else ROUNDED
 
 
 def self_test(bundle: Bundle, model: BundledModel, engine: Engine) -> Iterator[Check]:
@@ -53,7 +40,7 @@ def self_test(bundle: Bundle, model: BundledModel, engine: Engine) -> Iterator[C
     """
     if not bundle.golden:
         raise BundleError(f"{bundle.folder} has no golden lines; bundle the model again")
-    tolerance = tolerance_of(model.precision, engine.info.device)
+    tolerance = tolerance_of(model.precision, engine.info.device).machine
     for line in bundle.golden:
         name, expected = line.image.name, line.expected(model)
         image_1HW = load_line(bundle.read(line.image), bundle.preprocessing)

@@ -6,7 +6,7 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from htr_engines.backends import engines_of, open_engine
+from htr_engines.backends import engines_of
 from htr_engines.backends.tensorrt.sidecar import content_mismatch, gpus_of, read_sidecar, sidecar_path
 from htr_engines.bundle import FORMAT, MANIFEST, NOT_VALIDATED, SCHEMA_VERSION
 from htr_engines.errors import BundleError, DataError, ParityError
@@ -14,6 +14,7 @@ from htr_engines.files import atomic_folder, sha256_of
 from htr_engines.host import hardware_of
 from htr_export.bundle.golden import sample_lines, write_golden
 from htr_export.model import PROVENANCE, parse_metadata
+from htr_export.onnx.file import read_onnx
 from htr_export.validation.report import load_report
 
 if TYPE_CHECKING:
@@ -85,14 +86,13 @@ def _add_model(source: Path, folder: Path) -> dict[str, Any]:
 
 
 def _add_onnx(source: Path, _folder: Path) -> dict[str, Any]:
-    with open_engine(source) as engine:
-        info = engine.info
+    facts = read_onnx(source)
     return {
         "engines": engines_of(".onnx"),
-        "precision": info.metadata.get("precision", "fp32"),
-        "input": _tensor(info.input),
-        "output": _tensor(info.output),
-        "metadata": info.metadata,
+        "precision": facts.precision,
+        "input": _tensor(facts.input),
+        "output": _tensor(facts.output),
+        "metadata": facts.metadata,
     }
 
 
@@ -114,7 +114,7 @@ def _add_plan(source: Path, folder: Path) -> dict[str, Any]:
 
 
 def _tensor(info: TensorInfo) -> dict[str, Any]:
-    return {"name": info.name, "dtype": {"float": "float32"}.get(info.dtype, info.dtype), "shape": list(info.shape)}
+    return {"name": info.name, "dtype": info.dtype, "shape": list(info.shape)}
 
 
 def _verdicts(reports: Sequence[Path], digests: Mapping[str, str]) -> dict[str, dict[str, Any]]:

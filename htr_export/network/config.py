@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from htr_engines.errors import CheckpointError
+from htr_engines.limits import IMAGE_WIDTHS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MIN_DEPTH = 3  # a block before, within and after the half length
-IMAGE_WIDTHS = range(32, 2049, 8)  # pixels
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from htr_engines.backends.base import Engine
     from htr_export.model import Model
-    from htr_export.precision.precision_map import PrecisionPlan
+    from htr_export.precision.precision_map import PrecisionMap
 
 BATCHES = (1, 2, 5, 8)
 WIDTHS = (256, 512, 1024)
@@ -108,7 +108,7 @@ def _reference(single: TorchEngine, model: Model, image_N1HW: NDArray[np.float32
 def check_lowered(
     path: Path,
     model: Model,
-    plan: PrecisionPlan,
+    precision_map: PrecisionMap,
     batch: int | None,
     width: int | None,
     sample_N1HW: NDArray[np.float32] | None = None,
@@ -120,7 +120,7 @@ def check_lowered(
     Args:
         path: the ONNX file.
         model: what it was made from.
-        plan: its precisions.
+        precision_map: its precisions.
         batch: its fixed batch size, or None.
         width: its fixed width, or None.
         sample_N1HW: real lines, which int8 needs, since it clips what noise would bring about; without them noise.
@@ -137,12 +137,12 @@ def check_lowered(
     with TorchEngine(model) as reference:
         expected_NTC = reference.infer(sample_N1HW)
     # ONNX Runtime has no bfloat16 on the CPU, and its half precision there never overflows.
-    engines = [] if "bf16" in plan.precisions else ["onnxruntime"]
-    engines += ["rounding"] if plan.precisions & {"fp16", "bf16"} else []
+    engines = [] if "bf16" in precision_map.precisions else ["onnxruntime"]
+    engines += ["rounding"] if precision_map.precisions & {"fp16", "bf16"} else []
     for name in engines:
         with open_any(path, name) as engine:
             checks.append(_check_direction(name, engine.infer(sample_N1HW), expected_NTC))
-    if "bf16" in plan.precisions:
+    if "bf16" in precision_map.precisions:
         checks.append(Check(passed=None, detail="the graph as it is: ONNX Runtime has no bfloat16 on the CPU"))
     if failures(checks):
         report = "\n".join(str(check) for check in checks)

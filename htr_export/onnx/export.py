@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import warnings
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -13,14 +12,12 @@ import torch
 
 from htr_engines.errors import ExportError, one_line
 from htr_engines.files import atomic_path
+from htr_engines.limits import DEFAULT_OPSET, IMAGE_WIDTHS, OPSETS
 from htr_engines.lines import load_batches
 from htr_engines.progress import SILENT
-from htr_export.network.config import IMAGE_WIDTHS
 from htr_export.onnx.checks import OnnxTolerance, check_lowered, check_onnx
-from htr_export.precision.calibration import calibrate
-from htr_export.precision.lowering import check_opset, lower
-from htr_export.precision.precision_map import DEFAULT_METHOD, Method, PrecisionPlan, PrecisionPlanError
-from htr_export.precision.ranges import measure_ranges
+from htr_export.precision.lowering import check_opset, lower_on_lines
+from htr_export.precision.precision_map import PrecisionMap, PrecisionMapError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,31 +30,6 @@ if TYPE_CHECKING:
     from htr_engines.progress import Progress
     from htr_export.model import Model
 
-OPSETS = range(18, 24)
-RANGE_LINES = 50  # for the range check: enough to meet what a network does, few enough to take seconds
-
-
-@dataclass(frozen=True)
-class CalibrationOptions:
-    """On which of the lines, and how, int8 chooses where to clip.
-
-    Raises:
-        ExportError: if the number of lines is out of range.
-    """
-
-    method: Method = DEFAULT_METHOD
-    lines: int = 500  # drawn from those given
-    seed: int = 0  # of the draw
-
-    def __post_init__(self) -> None:
-        if self.lines < 1:
-            raise ExportError(f"{self.lines} calibration lines are too few; give at least 1")
-
-    def draw(self, lines: Sequence[Line]) -> list[Line]:
-        """Draw lines, so that they are of all writers, and keep their order."""
-        chosen = random.Random(self.seed).sample(range(len(lines)), min(self.lines, len(lines)))  # noqa: S311
-        return [lines[index] for index in sorted(chosen)]
-
 
 @dataclass(frozen=True)
 class OnnxOptions:
@@ -67,21 +39,20 @@ class OnnxOptions:
         ExportError: if a number is out of range, or the opset does not know the precision.
     """
 
-    opset: int = 20  # the highest that TensorRT 10.3 reads
-    plan: PrecisionPlan = field(default_factory=PrecisionPlan)
+    opset: int = DEFAULT_OPSET
+    precision_map: PrecisionMap = field(default_factory=PrecisionMap)
     batch: int | None = None  # lines per run; None: any number
     width: int | None = None  # pixels of a line; None: any multiple of 8 from 32 to 2048
-    calibration: CalibrationOptions = field(default_factory=CalibrationOptions)
 
     @property
     def precision(self) -> str:
-        """The precision in a word, as the file tells it."""
-        return self.plan.name
+        """The precision in a word, as in the metadata of the file."""
+        return self.precision_map.name
 
     def __post_init__(self) -> None:
         if self.opset not in OPSETS:
             raise ExportError(f"opset {self.opset} is out of range; choose one from {OPSETS[0]} to {OPSETS[-1]}")
-        check_opset(self.plan, self.opset)
+        check_opset(self.precision_map, self.opset)
         if self.batch is not None and self.batch < 1:
             raise ExportError(f"batch {self.batch} is out of range; give at least 1, or 'dynamic'")
         if self.width is not None and self.width not in IMAGE_WIDTHS:
@@ -103,8 +74,8 @@ def export_onnx(
         target: the ``.onnx`` file.
         options: batch, width and opset.
         tolerance: how far the logits of its float32 form may be from PyTorch's.
-        lines: real lines, on which a graph of lower precision is checked for values out of its range, and int8 is
-            calibrated.
+        lines: real lines, of which the precision map draws those that show whether fp16 overflows and that calibrate
+            int8.
         progress: told the steps.
 
     Returns:
@@ -112,12 +83,13 @@ def export_onnx(
 
     Raises:
         ExportError: if PyTorch cannot export it.
-        PrecisionPlanError: if the plan does not fit the network, or needs lines and there are none.
+        PrecisionMapError: if the map does not fit the network, or not the lines.
         ParityError: if a check fails.
     """
     options = options or OnnxOptions()
-    if "int8" in options.plan.precisions and not lines:
-        raise PrecisionPlanError("int8 chooses its steps on real lines; give --lines DIR, and --list FILE")
+    if "int8" in options.precision_map.precisions and not lines:
+        raise PrecisionMapError("int8 chooses its steps on real lines; give --lines DIR, and --list FILE")
+    options.precision_map.calibration.draw(lines)  # refuses other lines before minutes are spent
     with atomic_path(target) as temporary:
         progress.step("exporting the graph")
         write_graph(model, temporary, options)
@@ -131,21 +103,12 @@ def export_onnx(
 def _lower(model: Model, path: Path, options: OnnxOptions, lines: Sequence[Line], progress: Progress) -> list[Check]:
     """Replace a checked float32 graph by its form of lower precision, and check that too."""
     spec = replace(model.preprocessing, width=options.width or model.preprocessing.width)
-    batch, plan = options.batch or 1, options.plan
-    ranges = calibration = None
-    if lines and "fp16" in plan.precisions:
-        progress.step(f"measuring the range of every node on {len(lines[:RANGE_LINES])} lines")
-        ranges = measure_ranges(path, lines[:RANGE_LINES], spec, batch)
-    if "int8" in plan.precisions:
-        chosen = options.calibration.draw(lines)
-        progress.step(f"calibrating on {len(chosen)} lines")
-        calibration = calibrate(path, chosen, spec, options.calibration.method, batch=batch)
-    progress.step("lowering the precision")
-    report = lower(path, path, plan, ranges=ranges, calibration=calibration)
+    precision_map = options.precision_map
+    report = lower_on_lines(path, path, precision_map, lines, spec, batch=options.batch or 1, progress=progress)
     progress.step("checking it against PyTorch")
     size = options.batch or 2
     sample_N1HW = next(load_batches(lines, spec, size)).filled(size) if lines else None
-    return [*report.checks(), *check_lowered(path, model, plan, options.batch, options.width, sample_N1HW)]
+    return [*report.checks(), *check_lowered(path, model, precision_map, options.batch, options.width, sample_N1HW)]
 
 
 def write_graph(model: Model, path: Path, options: OnnxOptions) -> None:

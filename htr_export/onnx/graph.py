@@ -12,7 +12,7 @@ from onnx_ir.passes.common import (
 )
 from onnxscript.optimizer import fold_constants
 
-from htr_export.precision.modules import SCOPES
+from htr_export.precision.casting import SCOPES
 
 FOLDED_BYTES = 1 << 24  # of a constant worth storing, such as the position bias of a fixed width
 

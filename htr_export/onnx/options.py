@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from htr_engines.limits import DEFAULT_OPSET, IMAGE_WIDTHS, OPSETS
 from htr_export.precision.precision_map import (
     DEFAULT_METHOD,
     METHODS,
     PRECISIONS,
-    PrecisionPlan,
-    PrecisionPlanError,
-    read_plan,
+    PrecisionMap,
+    PrecisionMapError,
+    read_map,
 )
 
 if TYPE_CHECKING:
@@ -22,26 +24,24 @@ if TYPE_CHECKING:
     from htr_export.onnx.export import OnnxOptions
     from htr_export.precision.precision_map import Method
 
-OPSET = 20  # the highest that TensorRT 10.3 reads
-
 
 class PrecisionParam(click.ParamType):  # type: ignore[type-arg]  # generic only in later releases of Click
     """The name of a precision, or a TOML file that gives each module one."""
 
     name = "precision"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PrecisionPlan:  # noqa: ANN401
-        """Return the plan."""
-        if isinstance(value, PrecisionPlan):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PrecisionMap:  # noqa: ANN401
+        """Return the precision map."""
+        if isinstance(value, PrecisionMap):
             return value
         for precision in PRECISIONS:
             if value == precision:
-                return PrecisionPlan(precision)
+                return PrecisionMap(precision)
         if not value.endswith(".toml"):
-            self.fail(f"{value!r} is none of {', '.join(PRECISIONS)}, and no plan that ends in .toml", param, ctx)
+            self.fail(f"{value!r} is none of {', '.join(PRECISIONS)}, and no map that ends in .toml", param, ctx)
         try:
-            return read_plan(Path(value))
-        except PrecisionPlanError as error:
+            return read_map(Path(value))
+        except PrecisionMapError as error:
             self.fail(str(error), param, ctx)
 
 
@@ -57,31 +57,26 @@ def number_or_dynamic(_context: click.Context, parameter: click.Parameter, value
 def onnx_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options; the command gets them as ``**graph``, for :func:`chosen_options`."""
     for option in (
-        click.option("--seed", type=int, default=0, show_default=True, help="Of the draw of calibration lines."),
-        click.option(
-            "--calibration-lines",
-            type=click.IntRange(min=1),
-            default=500,
-            show_default=True,
-            help="How many of the lines int8 is calibrated on.",
-        ),
         click.option(
             "--calibration",
             type=click.Choice(METHODS),
-            default=DEFAULT_METHOD,
-            show_default=True,
-            help="How int8 chooses where to clip.",
+            help=f"How int8 chooses where to clip.  [default: {DEFAULT_METHOD}, or as MAP.toml says]",
         ),
-        _axis("--width", "Pixels of a line, a multiple of 8 from 32 to 2048."),
+        _axis("--width", f"Pixels of a line, a multiple of 8 from {IMAGE_WIDTHS[0]} to {IMAGE_WIDTHS[-1]}."),
         _axis("--batch", "Lines per run."),
-        click.option("--opset", type=int, metavar="N", help=f"ONNX opset, 18 to 23.  [default: {OPSET}; 22 for bf16]"),
+        click.option(
+            "--opset",
+            type=int,
+            metavar="N",
+            help=f"ONNX opset, {OPSETS[0]} to {OPSETS[-1]}.  [default: {DEFAULT_OPSET}; 22 for bf16]",
+        ),
         click.option(
             "--precision",
             type=PrecisionParam(),
             default="fp32",
             show_default=True,
-            metavar=f"[{'|'.join(PRECISIONS)}|PLAN.toml]",
-            help="Of the graph, or of its modules; input and output stay float32.",
+            metavar=f"[{'|'.join(PRECISIONS)}|MAP.toml]",
+            help="Of the whole graph, or of each module; input and output stay float32.",
         ),
     ):
         command = option(command)
@@ -89,20 +84,16 @@ def onnx_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def chosen_options(
-    *,
-    precision: PrecisionPlan,
-    opset: int | None,
-    batch: int | None,
-    width: int | None,
-    calibration: Method,
-    calibration_lines: int,
-    seed: int,
+    *, precision: PrecisionMap, opset: int | None, batch: int | None, width: int | None, calibration: Method | None
 ) -> OnnxOptions:
     """Return what the options of :func:`onnx_options` ask for."""
-    from htr_export.onnx.export import CalibrationOptions, OnnxOptions
+    from htr_export.onnx.export import OnnxOptions
 
-    opset = max(OPSET, precision.lowest_opset) if opset is None else opset
-    return OnnxOptions(opset, precision, batch, width, CalibrationOptions(calibration, calibration_lines, seed))
+    if calibration is not None:
+        if precision.calibration.sha256 is not None:
+            raise click.UsageError("the precision map says how it is calibrated; leave --calibration out")
+        precision = replace(precision, calibration=replace(precision.calibration, method=calibration))
+    return OnnxOptions(precision.opset if opset is None else opset, precision, batch, width)
 
 
 def _axis(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

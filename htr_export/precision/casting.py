@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 LARGEST = 65504.0  # finite value of half precision
 SMALLEST = 5.96e-8  # positive value of half precision, subnormal
+SCOPES = "pkg.torch.onnx.name_scopes"  # the metadata of a node that says which module it comes from
 SUFFIXES = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
 
 
@@ -59,6 +61,16 @@ def set_float_types(model: ModelProto, types: Mapping[str, int]) -> None:
     graph.node.extend(nodes)
     del graph.value_info[:]  # they tell the types of before
     _drop_unread_constants(model)
+
+
+def module_of(node: NodeProto) -> str:
+    """Return the path of the module that a node came from, such as ``blocks.3.attn``; its own name if it has none."""
+    for entry in node.metadata_props:
+        if entry.key == SCOPES:
+            # ['', 'blocks.3', 'blocks.3.attn', 'matmul_7']: from the whole network inwards to the operation.
+            scopes = ast.literal_eval(entry.value)
+            return str(scopes[-2]) or "network"
+    return str(node.name)
 
 
 def rounded(values: NDArray[np.float32], wanted: int) -> NDArray[Any]:

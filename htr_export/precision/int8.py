@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from htr_engines.errors import ExportError
-from htr_export.precision.casting import rounded
-from htr_export.precision.modules import module_of
+from htr_export.precision.casting import module_of, rounded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,8 +30,8 @@ class Quantised:
     """What was quantised."""
 
     nodes: frozenset[str]
-    dead: tuple[str, ...]  # modules left as they were, since they read nothing but zeros
-    served: Mapping[str, str]  # the node that each new one was added for
+    all_zero: tuple[str, ...]  # modules left as they were, since they read nothing but zeros
+    added_for: Mapping[str, str]  # the node that each new one was added for
 
 
 def quantisable(graph: GraphProto) -> list[NodeProto]:
@@ -76,25 +75,25 @@ class _Insertion:
         self._nodes: list[NodeProto] = []
         self._activations: dict[tuple[str, int], str] = {}  # the quantised form of a tensor, by name and float type
         self._weights: dict[tuple[str, int], str] = {}
-        self._served: dict[str, str] = {}
+        self._added_for: dict[str, str] = {}
 
     def run(self, wanted: set[str]) -> Quantised:
         """Do the work."""
-        quantised, dead = set(), []
+        quantised, all_zero = set(), []
         for node in self._graph.node:
             if node.name not in wanted:
                 self._nodes.append(node)
-            elif self._is_dead(node):
-                dead.append(module_of(node))
+            elif self._is_all_zero(node):
+                all_zero.append(module_of(node))
                 self._nodes.append(node)
             else:
                 quantised.add(node.name)
                 self._quantise(node)
         del self._graph.node[:]
         self._graph.node.extend(self._nodes)
-        return Quantised(frozenset(quantised), tuple(dead), self._served)
+        return Quantised(frozenset(quantised), tuple(all_zero), self._added_for)
 
-    def _is_dead(self, node: NodeProto) -> bool:
+    def _is_all_zero(self, node: NodeProto) -> bool:
         tensors = (node.input[0], *_quantised_output(node, self._readers))
         if missing := [name for name in tensors if name not in self._limits]:
             raise ExportError(f"the calibration lacks {missing[0]}; calibrate on this graph again")
@@ -165,7 +164,7 @@ class _Insertion:
         node = onnx.helper.make_node(operator, inputs, [made], name=f"{made}_{operator}", **attributes)
         node.metadata_props.extend(of.metadata_props)  # it counts as part of the module
         self._nodes.append(node)
-        self._served[node.name] = of.name
+        self._added_for[node.name] = of.name
 
 
 def _readers(graph: GraphProto) -> dict[str, list[NodeProto]]:

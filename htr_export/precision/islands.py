@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from htr_export.precision.casting import LARGEST, SMALLEST
-from htr_export.precision.modules import module_of
+from htr_export.precision.casting import LARGEST, SMALLEST, module_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,13 +24,13 @@ class Islands:
     """What stays in float32, and why."""
 
     nodes: frozenset[str]
-    loud: Mapping[str, float]  # nodes near the limit of half precision, with their largest |x|
+    near_overflow: Mapping[str, float]  # nodes near the limit of half precision, with their largest |x|
     too_large: tuple[str, ...]  # constants that hold values beyond half precision
     underflowing: int  # values of constants that are not 0 but too small for half precision
 
 
 def find_islands(graph: GraphProto, half: set[str], ranges: Mapping[str, float]) -> Islands:
-    """Find the nodes that stay in float32 whatever the plan says.
+    """Find the nodes that stay in float32 whatever the precision map says.
 
     LayerScale is one, since its factors begin at 1e-5, which half precision holds as a subnormal only.
 
@@ -50,15 +49,15 @@ def find_islands(graph: GraphProto, half: set[str], ranges: Mapping[str, float])
     }
     too_large = tuple(name for name, value in constants.items() if np.abs(value).max(initial=0.0) > LARGEST)
     underflowing = sum(int(((value != 0) & (np.abs(value) < SMALLEST)).sum()) for value in constants.values())
-    loud = {name: peak for name, peak in ranges.items() if peak > LARGEST / HEADROOM and name in half}
-    # What a loud node hands over would overflow in its reader too.
-    avoided = {*too_large, *(name for node in graph.node if node.name in loud for name in node.output)}
+    near_overflow = {name: peak for name, peak in ranges.items() if peak > LARGEST / HEADROOM and name in half}
+    # The values of such a node would overflow in the nodes that read them, too.
+    avoided = {*too_large, *(name for node in graph.node if node.name in near_overflow for name in node.output)}
     nodes = {
         node.name
         for node in graph.node
-        if _always_float32(node) or node.name in loud or (node.name in half and avoided & set(node.input))
+        if _always_float32(node) or node.name in near_overflow or (node.name in half and avoided & set(node.input))
     }
-    return Islands(frozenset(nodes), loud, too_large, underflowing)
+    return Islands(frozenset(nodes), near_overflow, too_large, underflowing)
 
 
 def _always_float32(node: NodeProto) -> bool:

@@ -1,4 +1,4 @@
-"""From what each group does alone to plans for many groups at once. Nothing here reads a file or runs a network."""
+"""From the effect of each group alone to many groups lowered together. Nothing here reads a file or runs a network."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def assemble(
 
     Args:
         moves: the most promising first.
-        holds: tells whether a plan stays within the bound; asked for each plan once or several times, and for no plan
-            without a lowered group.
+        holds: returns whether some lowered groups stay within the bound; called once or several times for the same
+            groups, never for none.
         rounds: number of bisections.
 
     Returns:
-        The moves taken. Their plan holds, unless they are none.
+        The moves taken. Together they hold the bound, unless there are none.
     """
     taken: list[Move] = []
     left = list(moves)

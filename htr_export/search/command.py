@@ -24,10 +24,10 @@ COLUMNS = 130  # characters that the tables need
 
 @click.command("search", cls=HtrCommand)
 @click.argument("model", type=FILE)
-@click.option("-o", "--output", type=FILE, required=True, help="The plan to write, PLAN.toml.")
+@click.option("-o", "--output", type=FILE, required=True, help="The precision map to write, MAP.toml.")
 @click.option("--lines", "lines_dir", required=True, type=FILE, help="Folder of line images.")
 @click.option("--list", "list_file", type=FILE, help="Their list: .ln, .tsv, .csv, .jsonl.")
-@click.option("--calibration-list", type=FILE, help="Other lines to calibrate int8 on.  [default: the measuring lines]")
+@click.option("--calibration-list", type=FILE, help="Other lines to calibrate on.  [default: half of the list]")
 @click.option(
     "--calibration",
     type=click.Choice(["minmax", "percentile", "entropy"]),
@@ -56,7 +56,7 @@ COLUMNS = 130  # characters that the tables need
     type=click.FloatRange(min=0),
     default=0.1,
     show_default=True,
-    help="Percentage points of CER that a plan may cost.",
+    help="Percentage points of CER that may be lost.",
 )
 @click.option(
     "--judge",
@@ -96,12 +96,14 @@ def search_command(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Find which modules of MODEL (.safetensors, or .onnx in fp32) can be lowered, and write the plan that does it.
+    """Find which modules of MODEL (.safetensors, or .onnx in fp32) can be lowered, and write their precision map.
 
     Each group of modules is lowered alone, to see what that does to readings, time and size; then as many together as
-    stay within the bound. The plan is proven on lines that had no say in it, and not written (exit code 3) if it breaks
-    the bound there. PLAN.search.jsonl keeps every trial, so that the same command goes on where it was stopped;
-    PLAN.html shows CER against time.
+    stay within the bound. The map is proven on lines that had no say in it, and not written (exit code 3) if it breaks
+    the bound there. MAP.search.jsonl keeps every trial, so that the same command continues where it was stopped;
+    MAP.html shows CER against time.
+
+    'onnx --precision MAP.toml' builds the very graph that was proven, on the same lines; it refuses others.
     """
     if output.suffix != ".toml" or output.is_dir():
         raise click.UsageError(f"{output} should be a file that ends in .toml")
@@ -135,7 +137,7 @@ def search_command(
         print_tables(result, document["notes"])
         click.echo(verdict(result))
         click.echo(_next_step(result))
-    if result.plan is None:
+    if result.precision_map is None:
         ctx.exit(3)
 
 
@@ -159,22 +161,22 @@ def _search(request: SearchRequest) -> SearchResult:
         with show_progress("reading the lists") as progress:
             return search(request, progress)
     except KeyboardInterrupt:
-        click.echo(f"Stopped; {request.journal} keeps what was measured, run the command again to go on", err=True)
+        click.echo(f"Stopped; {request.journal} keeps what was measured; run the command again to continue", err=True)
         raise
 
 
 def print_tables(result: SearchResult, notes: Sequence[str]) -> None:
-    """Print what each group does alone, what plans do together, and what to know about it."""
+    """Print the effect of each group alone and of groups together, and the notes."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     from htr_export.reporting import printable
-    from htr_export.search.report import ALONE_COLUMNS, TOGETHER_COLUMNS, alone_rows, together_rows
+    from htr_export.search.report import COMBINED_COLUMNS, SINGLE_COLUMNS, combined_rows, single_rows
 
     console = Console(highlight=False, markup=False)
     console.width = max(console.width, COLUMNS)
-    for columns, rows in ((ALONE_COLUMNS, alone_rows(result)), (TOGETHER_COLUMNS, together_rows(result))):
+    for columns, rows in ((SINGLE_COLUMNS, single_rows(result)), (COMBINED_COLUMNS, combined_rows(result))):
         table = Table(box=box.SIMPLE)
         shown = [number for number, column in enumerate(columns) if column not in ON_PAGE_ONLY]
         for number in shown:
@@ -188,7 +190,7 @@ def print_tables(result: SearchResult, notes: Sequence[str]) -> None:
 
 def _next_step(result: SearchResult) -> str:
     request = result.request
-    if result.plan is None:
+    if result.precision_map is None:
         return f"Next: look at {request.page}"
     model = request.model if request.model.suffix == ".safetensors" else Path("MODEL.safetensors")
     listed = request.calibration_list or request.list_file

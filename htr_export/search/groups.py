@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from htr_engines.errors import ExportError
-from htr_export.precision.modules import module_of
+from htr_export.precision.casting import module_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -1,11 +1,12 @@
-"""What a search starts from: the float32 graph, the lines in their parts, and the fingerprint of it all."""
+"""What a search starts from: the float32 graphs, the lines in their parts, and the fingerprint of it all."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -13,27 +14,27 @@ from htr_engines.errors import DataError, ExportError
 from htr_engines.files import sha256_of
 from htr_engines.host import describe_environment
 from htr_engines.lines import fingerprint, read_lines
-from htr_engines.preprocess import Preprocessing
-from htr_export.precision.precision_map import PrecisionPlan
+from htr_export.precision.precision_map import Calibration, PrecisionMap
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from importlib.abc import Traversable
     from pathlib import Path
 
     from htr_engines.charset import Charset
     from htr_engines.lines import Line
+    from htr_engines.preprocess import Preprocessing
     from htr_export.precision.precision_map import Method, Precision
     from htr_export.search.journal import Part
 
 Target = Literal["onnxruntime", "openvino", "tensorrt"]
 Judge = Literal["interval", "estimate"]
 Aim = Literal["time", "size"]
-TARGETS: tuple[Target, ...] = get_args(Target)
 TRIED: dict[Target, tuple[Precision, ...]] = {  # where the user does not say; what each is fast in
     "onnxruntime": ("int8",),
     "openvino": ("int8",),
     "tensorrt": ("fp16", "int8"),
 }
-LIBRARIES = ("htr-export", "numpy", "pillow", "onnx", "onnxruntime", "openvino")  # that have a say in an outcome
 FEWEST_LINES = 4  # two parts of two
 
 
@@ -42,18 +43,18 @@ class SearchRequest:
     """What to search for, and on what."""
 
     model: Path  # .safetensors, or .onnx in float32
-    output: Path  # the plan, .toml
+    output: Path  # the precision map, .toml
     lines_dir: Path
     list_file: Path | None = None
-    calibration_list: Path | None = None  # None: the measuring lines
+    calibration_list: Path | None = None  # None: lines of the list
     calibration: Method = "percentile"  # how int8 chooses where to clip
     target: Target = "onnxruntime"
     precisions: tuple[Precision, ...] = ()  # none: those of TRIED
-    aim: Aim = "time"  # what a plan is to save
+    aim: Aim = "time"  # what to save
     max_cer_increase: float = 0.1  # percentage points
     judge: Judge = "interval"  # what of the increase has to stay within: its 95 % interval, or the estimate
     limit: int | None = None  # lines, drawn by the seed
-    groups: int = 48  # of modules, at most; each costs a reading of the measuring lines
+    groups: int = 48  # of modules, at most, the rest included; each costs a reading of the measuring lines
     threads: int | None = None
     seed: int = 2512
 
@@ -82,51 +83,72 @@ class SearchRequest:
 class SearchLines:
     """Which lines serve what."""
 
-    parts: dict[Part, list[Line]]
-    calibration: list[Line]
-    dropped: int = 0  # calibration lines that are held back as well
-    listed: int = 0
+    parts: Mapping[Part, list[Line]]
+    drawn: list[Line]  # for the ranges of fp16 and the steps of int8
+    calibration: Calibration  # that draws them, and no others
+    listed: int
 
 
 @dataclass(frozen=True)
 class Source:
-    """The float32 graph and how it reads."""
+    """The float32 graphs and how they read."""
 
-    graph: Path
+    graphs: Mapping[int, Path]  # by opset
     charset: Charset
     preprocessing: Preprocessing
-    batch: int = field(default=1)  # its fixed batch size, 1 where it takes any
+    batch: int = 1  # their fixed batch size, 1 where they take any
+
+    def graph_for(self, precision_map: PrecisionMap) -> Path:
+        """Return the graph that ``htr-export onnx`` would lower for a map; where there is but one, that one."""
+        return self.graphs.get(precision_map.opset, self.float32)
+
+    @property
+    def float32(self) -> Path:
+        """The graph that is compared with."""
+        return next(iter(self.graphs.values()))
 
 
 def choose_lines(request: SearchRequest) -> SearchLines:
     """Read the lists and divide the lines by the seed: half to measure on, half held back for the proof.
 
+    No held-back line serves the calibration, which is drawn from the calibration list, else from half of the list.
+
     Raises:
         DataError: if a list cannot be used or there are too few lines.
     """
     listed = read_lines(request.lines_dir, request.list_file)
-    drawn = np.random.default_rng(request.seed).permutation(len(listed))[: request.limit]
-    if len(drawn) < FEWEST_LINES:
-        raise DataError(f"{len(drawn)} lines are too few to divide; give at least {FEWEST_LINES}, better some hundreds")
-    half = len(drawn) // 2
-    held_back = [listed[index] for index in sorted(drawn[:half])]
-    measuring = [listed[index] for index in sorted(drawn[half:])]
-    calibration = read_lines(request.lines_dir, request.calibration_list) if request.calibration_list else measuring
-    unseen = {line.image for line in held_back}
-    allowed = [line for line in calibration if line.image not in unseen]
-    if not allowed:
-        raise DataError(f"{request.calibration_list} names no line that is not held back; give other lines")
-    parts: dict[Part, list[Line]] = {"measuring": measuring, "held back": held_back}
-    return SearchLines(parts, allowed, len(calibration) - len(allowed), len(listed))
+    count = min(len(listed), request.limit or len(listed))
+    if count < FEWEST_LINES:
+        raise DataError(f"{count} lines are too few to divide; give at least {FEWEST_LINES}, better some hundreds")
+    own = request.calibration_list is None
+    candidates = listed if own else read_lines(request.lines_dir, request.calibration_list)
+    most = min(len(listed) // 2, Calibration.lines) if own else Calibration.lines
+    calibration = Calibration(request.calibration, most, request.seed)
+    drawn = calibration.draw(candidates)
+    seen = {line.image for line in drawn}
+    order = np.random.default_rng(request.seed).permutation(len(listed))
+    held_back = [index for index in order if listed[index].image not in seen][: count // 2]
+    if len(held_back) < count // 2:
+        raise DataError(
+            f"{request.calibration_list} leaves {len(held_back)} of the {len(listed)} lines to prove a precision map "
+            "on; give a calibration list that has few of them, or leave it out"
+        )
+    kept = set(held_back)
+    measuring = [index for index in order if index not in kept][: count - len(held_back)]
+    parts: dict[Part, list[Line]] = {
+        "measuring": [listed[index] for index in sorted(measuring)],
+        "held back": [listed[index] for index in sorted(held_back)],
+    }
+    return SearchLines(parts, drawn, calibration.fix(drawn), len(listed))
 
 
 def prepare_source(model: Path, folder: Path, precisions: tuple[Precision, ...]) -> Source:
-    """Return the float32 graph of a model; one is exported into ``folder`` unless the model is a graph.
+    """Return the float32 graphs of a model; they are exported into ``folder`` unless the model is a graph.
 
     Args:
         model: a .safetensors, or a .onnx in float32.
-        folder: for the exported graph.
-        precisions: that it will be lowered to, which decide its opset.
+        folder: for the exported graphs.
+        precisions: to be tried, which decide the opsets.
 
     Raises:
         ExportError: if the model is of another kind or not in float32.
@@ -140,56 +162,64 @@ def prepare_source(model: Path, folder: Path, precisions: tuple[Precision, ...])
         from htr_export.onnx.export import OnnxOptions, write_graph
 
         loaded = load_model(model)
-        graph = folder / "float32.onnx"
-        opset = max(OnnxOptions.opset, *(PrecisionPlan(precision).lowest_opset for precision in precisions))
-        write_graph(loaded, graph, OnnxOptions(opset))
-        return Source(graph, loaded.charset, loaded.preprocessing)
+        opsets = sorted({PrecisionMap(precision).opset for precision in ("fp32", *precisions)})
+        graphs = {opset: folder / f"float32-{opset}.onnx" for opset in opsets}
+        for opset, graph in graphs.items():
+            write_graph(loaded, graph, OnnxOptions(opset))
+        return Source(graphs, loaded.charset, loaded.preprocessing)
     if suffix == ".onnx":
-        return _read_graph(model)
+        return _read_source(model)
     raise ExportError(f"{model} is neither .safetensors nor .onnx; strip the checkpoint first: htr-export strip")
 
 
 def calibration_key(request: SearchRequest, lines: SearchLines) -> str:
-    """Return the SHA-256 of all that ranges and a calibration depend on."""
+    """Return the SHA-256 of all that the measurements on the drawn lines depend on."""
     facts = {
         "model": sha256_of(request.model),
-        "lines": fingerprint(line.identity for line in lines.calibration),
-        "method": request.calibration,
-        "seed": request.seed,
+        "calibration": asdict(lines.calibration),
+        "code": _code_sha256(),
+        "libraries": describe_environment()["libraries"],
     }
     return _digest(facts)
 
 
 def search_key(request: SearchRequest, lines: SearchLines) -> str:
-    """Return the SHA-256 of all that the outcome of a trial depends on: model, lines, engine, threads and versions."""
-    installed = describe_environment()["libraries"]
+    """Return the SHA-256 of all that the outcome of a trial depends on."""
     facts = {
         "calibration": calibration_key(request, lines),
         "lines": {part: fingerprint(line.identity for line in chosen) for part, chosen in lines.parts.items()},
         "target": request.target,
         "threads": request.threads,
-        "libraries": {name: installed.get(name) for name in LIBRARIES},
     }
     return _digest(facts)
 
 
-def _read_graph(path: Path) -> Source:
-    import onnx
-    from google.protobuf.message import DecodeError
-
+def _read_source(path: Path) -> Source:
     from htr_export.model import parse_metadata
+    from htr_export.onnx.file import read_onnx
 
-    try:
-        model = onnx.load(str(path))
-    except DecodeError:
-        raise ExportError(f"{path} is not a whole ONNX file; export it again") from None
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    charset, config = parse_metadata(metadata, str(path))
-    if (precision := metadata.get("precision", "fp32")) != "fp32":
-        raise ExportError(f"{path} is {precision} already; give the float32 graph")
-    spec = Preprocessing.from_dict(json.loads(metadata["preprocessing"])) if "preprocessing" in metadata else None
-    batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
-    return Source(path, charset, spec or Preprocessing(width=config.image_width), batch or 1)
+    facts = read_onnx(path)
+    charset, _ = parse_metadata(dict(facts.metadata), str(path))
+    if facts.precision != "fp32":
+        raise ExportError(f"{path} is {facts.precision} already; give the float32 graph")
+    return Source({facts.opset: path}, charset, facts.preprocessing, facts.batch)
+
+
+def _code_sha256() -> str:
+    """Return the SHA-256 of this project's own code that exports, lowers and reads."""
+    digest = hashlib.sha256()
+    for package in ("htr_engines", "htr_export"):
+        for content in _sources(files(package)):
+            digest.update(content)
+    return digest.hexdigest()
+
+
+def _sources(folder: Traversable) -> Iterator[bytes]:
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.is_dir():
+            yield from _sources(entry)
+        elif entry.name.endswith(".py"):
+            yield entry.read_bytes()
 
 
 def _digest(facts: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ Part = Literal["measuring", "held back"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a plan did to the readings of some lines, against float32 on the same engine."""
+    """What a precision map did to the readings of some lines, against float32 on the same engine."""
 
     lines: int
     changed: int  # lines that are read differently
@@ -39,7 +39,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Trial:
-    """A plan that was tried: an outcome, or the reason why there is none."""
+    """A precision map that was tried: an outcome, or the reason why there is none."""
 
     lowered: Mapping[str, Precision]  # by group
     part: Part  # of the lines
@@ -75,7 +75,7 @@ class Journal:
         return len(self._trials)
 
     def find(self, lowered: Mapping[str, Precision], part: Part) -> Trial | None:
-        """Return the trial of a plan on a part of the lines, or None if it has not been tried."""
+        """Return the trial of a precision map on a part of the lines, or None if it has not been tried."""
         return self._trials.get(_name(lowered, part))
 
     def add(self, trial: Trial) -> None:
@@ -83,7 +83,7 @@ class Journal:
         self._append({"key": self._key, **asdict(trial)})
         self._trials[_name(trial.lowered, trial.part)] = trial
 
-    def recall(self, name: str, measure: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
+    def get_or_measure(self, name: str, measure: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
         """Return what was measured under a name, after measuring it and writing it down if it was not yet.
 
         Args:

@@ -1,77 +1,46 @@
-"""The graphs of plans, from ranges and a calibration that are measured once."""
+"""The graphs of precision maps, from measurements that the journal keeps."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from htr_engines.progress import SILENT
+from htr_export.precision.lowering import Lowering
 from htr_export.search.inputs import calibration_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from htr_engines.lines import Line
     from htr_engines.progress import Progress
-    from htr_export.precision.precision_map import PrecisionPlan
+    from htr_export.precision.lowering import Measure
+    from htr_export.precision.precision_map import PrecisionMap
     from htr_export.search.inputs import SearchLines, SearchRequest, Source
     from htr_export.search.journal import Journal
 
-RANGE_LINES = 50
-CALIBRATION_LINES = 500
-
 
 @dataclass
-class Lowering:
-    """Writes the graphs of plans. Ranges and calibration are measured when the first plan needs them."""
+class SearchLowering:
+    """Writes the graph that ``htr-export onnx`` would write for a precision map."""
 
     source: Source
     lines: SearchLines
     request: SearchRequest
     journal: Journal
     progress: Progress = SILENT
+    _lowerings: dict[Path, Lowering] = field(default_factory=dict)
 
-    def __call__(self, plan: PrecisionPlan, target: Path) -> None:
-        """Write the graph of a plan."""
-        from htr_export.precision.lowering import lower
+    def __call__(self, precision_map: PrecisionMap, target: Path) -> None:
+        """Write the graph of a precision map."""
+        graph, source = self.source.graph_for(precision_map), self.source
+        if graph not in self._lowerings:
+            key = f"{calibration_key(self.request, self.lines)} {graph.name}"
 
-        lower(
-            self.source.graph,
-            target,
-            plan,
-            ranges=self._ranges if "fp16" in plan.precisions else None,
-            calibration=self._calibration if "int8" in plan.precisions else None,
-        )
+            def get_or_measure(name: str, measure: Measure) -> Mapping[str, float]:
+                return self.journal.get_or_measure(f"{name} {key}", measure)
 
-    @cached_property
-    def _ranges(self) -> Mapping[str, float]:
-        from htr_export.precision.ranges import measure_ranges
-
-        def measure() -> Mapping[str, float]:
-            self.progress.step(f"Measuring the range of every node on {RANGE_LINES} lines")
-            return measure_ranges(source.graph, self._chosen(RANGE_LINES), source.preprocessing, source.batch)
-
-        source = self.source
-        return self.journal.recall(f"ranges {calibration_key(self.request, self.lines)}", measure)
-
-    @cached_property
-    def _calibration(self) -> Mapping[str, float]:
-        from htr_export.precision.calibration import calibrate
-
-        def measure() -> Mapping[str, float]:
-            lines = self._chosen(CALIBRATION_LINES)
-            self.progress.step(f"Calibrating on {len(lines)} lines")
-            return calibrate(source.graph, lines, source.preprocessing, self.request.calibration, batch=source.batch)
-
-        source = self.source
-        return self.journal.recall(f"calibration {calibration_key(self.request, self.lines)}", measure)
-
-    def _chosen(self, count: int) -> list[Line]:
-        """Draw lines by the seed, so that they are of all writers."""
-        calibration = self.lines.calibration
-        drawn = np.random.default_rng(self.request.seed).permutation(len(calibration))[:count]
-        return [calibration[index] for index in sorted(drawn)]
+            self._lowerings[graph] = Lowering(
+                graph, self.lines.drawn, source.preprocessing, source.batch, self.progress, get_or_measure
+            )
+        self._lowerings[graph].write(target, precision_map)

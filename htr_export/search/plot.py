@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from htr_export.search.journal import Trial
-    from htr_export.search.search import Yardstick
+    from htr_export.search.search import Criteria
 
 WIDTH, HEIGHT = 720, 400  # of the drawing
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 16, 48  # margins
@@ -48,16 +48,16 @@ class Plot:
     float32: tuple[float, float]
 
 
-def draw_plot(trials: Sequence[tuple[Kind, Trial]], yardstick: Yardstick) -> Plot:
-    """Place trials by what they take, as a share of what float32 takes, and by their increase in CER.
+def draw_plot(trials: Sequence[tuple[Kind, Trial]], criteria: Criteria) -> Plot:
+    """Place trials by their time or size, as a share of float32's, and by their increase in CER.
 
     Args:
         trials: those without an outcome are left out.
-        yardstick: measures them; its bound is drawn as a line.
+        criteria: measures them; its bound is drawn as a line.
     """
-    bound = yardstick.request.max_cer_increase
+    bound = criteria.request.max_cer_increase
     placed = [(kind, trial, trial.outcome) for kind, trial in trials if trial.outcome is not None]
-    costs = [1.0, *(yardstick.cost(outcome) for _, _, outcome in placed)]
+    costs = [1.0, *(criteria.cost(outcome) for _, _, outcome in placed)]
     points = [0.0, bound, *(outcome.cer_increase.estimate for _, _, outcome in placed)]
     # The interval of what is proven is always seen whole; the others are cut off at the frame.
     points += [end for kind, _, o in placed if kind == "proof" for end in (o.cer_increase.low, o.cer_increase.high)]
@@ -66,7 +66,7 @@ def draw_plot(trials: Sequence[tuple[Kind, Trial]], yardstick: Yardstick) -> Plo
     marks = []
     for kind, trial, outcome in placed:
         interval = outcome.cer_increase
-        cost = yardstick.cost(outcome)
+        cost = criteria.cost(outcome)
         title = f"{_name(trial)}: {interval.estimate:+.3f} points, x{cost:.3f} of float32"
         ends = [min(max(y_of(end), TOP), HEIGHT - BOTTOM) for end in (interval.low, interval.high)]
         marks.append(Mark(kind, x_of(cost), y_of(interval.estimate), ends[0], ends[1], title))

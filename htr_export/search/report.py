@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from htr_engines.files import sha256_of, write_text
-from htr_export.precision.precision_map import write_plan
+from htr_export.precision.precision_map import write_map
 from htr_export.reporting import document, html_environment, printable
 from htr_export.search.plot import HEIGHT, WIDTH, draw_plot
 from htr_export.search.search import describe_increase
@@ -32,7 +32,7 @@ def to_document(result: SearchResult) -> dict[str, Any]:
     """Return a search as its JSON document."""
     request, lines = result.request, result.lines
     content = {
-        "passed": result.plan is not None,
+        "passed": result.precision_map is not None,
         "verdict": verdict(result),
         "notes": notes(result),
         "options": {
@@ -53,27 +53,27 @@ def to_document(result: SearchResult) -> dict[str, Any]:
             "calibration_list": printable(request.calibration_list.name) if request.calibration_list else None,
             "key": result.key,
             "lines_listed": lines.listed,
-            "calibration_lines": len(lines.calibration),
+            "calibration": asdict(lines.calibration),
             **{part.replace(" ", "_"): [line.name for line in chosen] for part, chosen in lines.parts.items()},
         },
-        "float32_bytes": result.yardstick.float32_bytes,
+        "float32_bytes": result.criteria.float32_bytes,
         "groups": [asdict(group) for group in result.groups],
-        "alone": [_trial(trial, result) for trial in result.singles],
-        "together": [_trial(trial, result) for trial in result.joints],
+        "alone": [_trial(trial, result) for trial in result.single_trials],
+        "together": [_trial(trial, result) for trial in result.combined_trials],
         "held_back": [_trial(trial, result) for trial in result.confirmations],
-        "plan": asdict(result.plan) if result.plan else None,
+        "precision_map": asdict(result.precision_map) if result.precision_map else None,
     }
     return document("htr-export search", content, units=UNITS, schema_version=SCHEMA_VERSION)
 
 
 def _trial(trial: Trial, result: SearchResult) -> dict[str, Any]:
-    return {**asdict(trial), "within_bound": result.yardstick.holds(trial)}
+    return {**asdict(trial), "within_bound": result.criteria.holds(trial)}
 
 
 def verdict(result: SearchResult) -> str:
     """Return the verdict in one sentence."""
     proof = result.confirmations[-1] if result.confirmations else None
-    if result.plan is None or proof is None or proof.outcome is None:
+    if result.precision_map is None or proof is None or proof.outcome is None:
         return f"FAILED: {result.reason}"
     lowered = f"{len(proof.lowered)} of {len(result.groups)} groups lowered"
     return f"PASSED: {lowered}; {_proof(result, proof.outcome)}"
@@ -84,7 +84,7 @@ def _proof(result: SearchResult, outcome: Outcome) -> str:
     return (
         f"CER {before:.3f} % -> {outcome.cer:.3f} % on {outcome.lines} held-back lines "
         f"({describe_increase(outcome)}); {_time(result, outcome)}; "
-        f"file x{outcome.bytes / result.yardstick.float32_bytes:.3f}"
+        f"file x{outcome.bytes / result.criteria.float32_bytes:.3f}"
     )
 
 
@@ -101,7 +101,7 @@ def notes(result: SearchResult) -> list[str]:
     request, lines = result.request, result.lines
     parts = {part: len(chosen) for part, chosen in lines.parts.items()}
     said = [
-        f"{parts['measuring']} lines chose the plan, {parts['held back']} others proved it, by seed {request.seed}.",
+        f"{parts['measuring']} lines chose the map, {parts['held back']} others proved it, by seed {request.seed}.",
         {
             "interval": "The upper end of the 95 % interval has to stay within the bound, as in 'htr-export validate'.",
             "estimate": "The estimate has to stay within the bound; its interval may reach beyond, and "
@@ -116,33 +116,33 @@ def notes(result: SearchResult) -> list[str]:
             "precision a device sums up within a node: validate the engine on the device."
         )
     if len(result.confirmations) > 1:
-        said.append(f"{len(result.confirmations)} plans were tried on the held-back lines, the best first.")
-    if lines.dropped:
-        said.append(f"{lines.dropped} lines of the calibration list are held back, so they did not calibrate.")
+        said.append(f"{len(result.confirmations)} maps were tried on the held-back lines, the best first.")
     if min(parts.values()) < FEW_LINES:
         said.append(f"An interval from fewer than {FEW_LINES} lines is rough.")
-    if result.remembered:
-        said.append(f"{result.remembered} trials were taken from the journal of an earlier run.")
-    failed = [trial for trial in (*result.singles, *result.joints, *result.confirmations) if trial.failure]
+    if result.reused:
+        said.append(f"{result.reused} trials were taken from the journal of an earlier run.")
+    failed = [
+        trial for trial in (*result.single_trials, *result.combined_trials, *result.confirmations) if trial.failure
+    ]
     if failed:
-        said.append(f"{len(failed)} plans could not be run, the first because {failed[0].failure}.")
+        said.append(f"{len(failed)} maps could not be run, the first because {failed[0].failure}.")
     return said
 
 
-def alone_rows(result: SearchResult) -> list[tuple[str, ...]]:
+def single_rows(result: SearchResult) -> list[tuple[str, ...]]:
     """Return a row for each group and precision that was tried alone."""
     work = {group.path: group.work for group in result.groups}
     rows = []
-    for trial in result.singles:
+    for trial in result.single_trials:
         ((group, precision),) = trial.lowered.items()
-        chosen = result.plan is not None and result.confirmations[-1].lowered.get(group) == precision
+        chosen = result.precision_map is not None and result.confirmations[-1].lowered.get(group) == precision
         row = (group, precision, f"{100 * work[group]:.1f}", *_figures(trial, result), "yes" if chosen else "")
         rows.append(row)
     return rows
 
 
-def together_rows(result: SearchResult) -> list[tuple[str, ...]]:
-    """Return a row for each plan of several groups, and for each plan tried on the held-back lines."""
+def combined_rows(result: SearchResult) -> list[tuple[str, ...]]:
+    """Return a row for each trial of several groups, and for each on the held-back lines."""
     return [
         (
             f"{len(trial.lowered)} group{'s' * (len(trial.lowered) > 1)}",
@@ -150,11 +150,11 @@ def together_rows(result: SearchResult) -> list[tuple[str, ...]]:
             *_figures(trial, result),
             _status(trial, result),
         )
-        for trial in (*result.joints, *result.confirmations)
+        for trial in (*result.combined_trials, *result.confirmations)
     ]
 
 
-ALONE_COLUMNS = (
+SINGLE_COLUMNS = (
     "group",
     "precision",
     "work %",
@@ -165,9 +165,9 @@ ALONE_COLUMNS = (
     "time",
     "cost",
     "size",
-    "in the plan",
+    "in the map",
 )
-TOGETHER_COLUMNS = ("plan", "lines", "max |d|", "mean |d|", "changed", "CER", "time", "cost", "size", "")
+COMBINED_COLUMNS = ("lowered", "lines", "max |d|", "mean |d|", "changed", "CER", "time", "cost", "size", "")
 
 
 def _figures(trial: Trial, result: SearchResult) -> tuple[str, ...]:
@@ -182,28 +182,28 @@ def _figures(trial: Trial, result: SearchResult) -> tuple[str, ...]:
         f"{interval.estimate:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]",
         f"{latency.ratio:.3f} [{latency.low:.3f}, {latency.high:.3f}]" if latency.rounds else "-",
         f"{latency.score:.3f}",
-        f"{outcome.bytes / result.yardstick.float32_bytes:.3f}",
+        f"{outcome.bytes / result.criteria.float32_bytes:.3f}",
     )
 
 
 def _status(trial: Trial, result: SearchResult) -> str:
     if trial.outcome is None:
         return "failed"
-    if not result.yardstick.holds(trial):
+    if not result.criteria.holds(trial):
         return "breaks the bound"
-    return "holds" if result.yardstick.is_good(trial) else f"saves no {result.request.aim}"
+    return "holds" if result.criteria.is_good(trial) else f"saves no {result.request.aim}"
 
 
 def write_outputs(result: SearchResult, report: dict[str, Any]) -> None:
-    """Write the page and, where there is one, the plan."""
+    """Write the page and, where one was found, the precision map."""
     request = result.request
     plot = draw_plot(
         [
-            *(("alone", trial) for trial in result.singles),
-            *(("together", trial) for trial in result.joints),
+            *(("alone", trial) for trial in result.single_trials),
+            *(("together", trial) for trial in result.combined_trials),
             *(("proof", trial) for trial in result.confirmations),
         ],
-        result.yardstick,
+        result.criteria,
     )
     values = {
         "document": report,
@@ -211,15 +211,15 @@ def write_outputs(result: SearchResult, report: dict[str, Any]) -> None:
         "size": (WIDTH, HEIGHT),
         "proxy": request.target == "tensorrt",
         "axis": _axis_of(request),
-        "alone": alone_rows(result),
-        "together": together_rows(result),
-        "alone_columns": ALONE_COLUMNS,
-        "together_columns": TOGETHER_COLUMNS,
+        "alone": single_rows(result),
+        "together": combined_rows(result),
+        "alone_columns": SINGLE_COLUMNS,
+        "together_columns": COMBINED_COLUMNS,
     }
     page = html_environment("htr_export.search").get_template("search.html.j2").render(values)
     write_text(request.page, page)
-    if result.plan is not None:
-        write_plan(result.plan, request.output, _comment(result, report))
+    if result.precision_map is not None:
+        write_map(result.precision_map, request.output, _comment(result, report))
 
 
 def _axis_of(request: SearchRequest) -> str:

@@ -28,9 +28,9 @@ PROXY_COSTS: dict[Precision, float] = {"fp32": 1.0, "fp16": 0.5, "bf16": 0.5, "i
 
 @dataclass(frozen=True)
 class Latency:
-    """The time that a plan takes, as a share of the time that float32 takes."""
+    """The time that a lowered graph takes, as a share of the time that float32 takes."""
 
-    ratio: float  # median over the rounds of the plan's time by float32's time
+    ratio: float  # median over the rounds of its time by float32's time
     low: float  # quartiles of the same
     high: float
     reference_ms: float | None = None  # median, in float32; None where nothing was measured
@@ -39,7 +39,7 @@ class Latency:
 
     @property
     def score(self) -> float:
-        """What plans are ranked by: the ratio of processor times, in which other processes have no part."""
+        """What graphs are ranked by: the ratio of processor times, in which other processes have no part."""
         return self.ratio if self.cpu_ratio is None else self.cpu_ratio
 
 
@@ -79,7 +79,7 @@ def compare_latency(reference: Engine, candidate: Engine, image_N1HW: NDArray[np
 
 
 def proxy_latency(lowered: Mapping[str, Precision], groups: Sequence[Group]) -> Latency:
-    """Return a plan's multiply-adds, each weighted by :data:`PROXY_COSTS`, as a share of float32's."""
+    """Return the multiply-adds, each weighted by :data:`PROXY_COSTS`, as a share of float32's."""
     beside = PROXY_COSTS[_float_precision(lowered)]  # what in an int8 group has no int8 form
     ratio = 0.0
     for group in groups:

@@ -1,4 +1,4 @@
-"""What a plan of precisions does to readings and to time, tried on real lines."""
+"""What a precision map does to readings and to time, tried on real lines."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from htr_engines.backends.base import Closeable
 from htr_engines.errors import EngineError, ExportError, ParityError
+from htr_engines.limits import TOLERANCES
 from htr_engines.lines import load_batches
 from htr_export.open_model import open_any
-from htr_export.precision.precision_map import PrecisionPlan
+from htr_export.precision.precision_map import PrecisionMap
 from htr_export.search.groups import REST, Group
 from htr_export.search.journal import Outcome, Part, Trial
 from htr_export.search.timing import Latency, compare_latency, proxy_latency
-from htr_export.validation.batching import TOLERANCES
 from htr_export.validation.parity import validate
 from htr_export.validation.result import ValidationOptions
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from htr_engines.charset import Charset
     from htr_engines.lines import Line
     from htr_engines.preprocess import Preprocessing
-    from htr_export.precision.precision_map import Precision
+    from htr_export.precision.precision_map import Calibration, Precision
 
 ALONE_S = 3.0  # of timing; a single group only has to find its place in the order
 TOGETHER_S = 10.0
@@ -50,14 +50,15 @@ class Reader:
 
 
 class Bench(Closeable):
-    """Tries plans against the float32 graph.
+    """Tries precision maps against the float32 graph.
 
     Args:
         source: the float32 graph.
         reader: what reads, and how.
         groups: all groups of the graph.
         lines: by the part of a search that they serve.
-        lower: writes the graph of a plan to a path.
+        lower: writes the graph of a precision map to a path.
+        calibration: of every map.
 
     Raises:
         EngineError: if the engine does not take the float32 graph.
@@ -69,15 +70,17 @@ class Bench(Closeable):
         reader: Reader,
         groups: Sequence[Group],
         lines: Mapping[Part, Sequence[Line]],
-        lower: Callable[[PrecisionPlan, Path], object],
+        lower: Callable[[PrecisionMap, Path], object],
+        calibration: Calibration,
     ) -> None:
         self._reader, self._groups, self._lines, self._lower = reader, groups, lines, lower
-        self._kept = ExitStack()
-        self._reference = self._kept.enter_context(open_any(source, reader.engine, reader.threads))
-        self._remembered = RememberingEngine(self._reference)
-        self._folder = Path(self._kept.enter_context(tempfile.TemporaryDirectory()))
+        self._calibration = calibration
+        self._stack = ExitStack()
+        self._reference = self._stack.enter_context(open_any(source, reader.engine, reader.threads))
+        self._cached = CachingEngine(self._reference)
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
 
-    def try_plan(self, lowered: Mapping[str, Precision], part: Part) -> Trial:
+    def try_lowered(self, lowered: Mapping[str, Precision], part: Part) -> Trial:
         """Lower some groups, read a part of the lines and measure the time.
 
         Raises:
@@ -85,7 +88,7 @@ class Bench(Closeable):
         """
         target = self._folder / "candidate.onnx"
         try:
-            self._lower(plan_of(lowered, self._groups), target)
+            self._lower(map_of(lowered, self._groups, self._calibration), target)
             with open_any(target, self._reader.engine, self._reader.threads) as candidate:
                 return Trial(lowered, part, self._measure(candidate, lowered, part, target.stat().st_size))
         except (EngineError, ExportError, ParityError) as error:
@@ -93,9 +96,9 @@ class Bench(Closeable):
 
     def _measure(self, candidate: Engine, lowered: Mapping[str, Precision], part: Part, size: int) -> Outcome:
         reader = self._reader
-        roughest = max(lowered.values(), key=lambda precision: TOLERANCES[precision])
+        roughest = max(lowered.values(), key=lambda precision: TOLERANCES[precision].batch)
         result = validate(
-            self._remembered,
+            self._cached,
             candidate,
             self._lines[part],
             charset=reader.charset,
@@ -126,10 +129,10 @@ class Bench(Closeable):
 
     def close(self) -> None:
         """Free the engine of the float32 graph."""
-        self._kept.close()
+        self._stack.close()
 
 
-class RememberingEngine(Closeable):
+class CachingEngine(Closeable):
     """An engine that runs each batch once and gives the logits again whenever the batch comes back."""
 
     def __init__(self, engine: Engine) -> None:
@@ -149,7 +152,7 @@ class RememberingEngine(Closeable):
         return self._logits[key]
 
 
-def plan_of(lowered: Mapping[str, Precision], groups: Sequence[Group]) -> PrecisionPlan:
-    """Return the plan that lowers some groups and names the precision of all."""
+def map_of(lowered: Mapping[str, Precision], groups: Sequence[Group], calibration: Calibration) -> PrecisionMap:
+    """Return the precision map that lowers some groups and names the precision of all."""
     modules = {group.path: lowered.get(group.path, "fp32") for group in groups if group.path != REST}
-    return PrecisionPlan(lowered.get(REST, "fp32"), modules)
+    return PrecisionMap(lowered.get(REST, "fp32"), modules, calibration)

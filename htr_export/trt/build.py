@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from htr_engines.backends.tensorrt.library import last_error, logger_of
 from htr_engines.errors import EngineError, ExportError, one_line
 from htr_engines.files import atomic_path
-from htr_export.trt.graph import with_modules
-from htr_export.trt.monitor import make_monitor, run_stoppable
+from htr_export.onnx.file import name_modules
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,8 +23,8 @@ if TYPE_CHECKING:
     from htr_engines.backends.tensorrt.sidecar import Profile
     from htr_export.trt.options import PlanOptions
 
-# What TensorRT-RTX alone has; options.check_supported keeps it from TensorRT.
-RTX_ONLY = ("ComputeCapability", "IBuilderConfig.num_compute_capabilities", "IBuilderConfig.set_compute_capability")
+T = TypeVar("T")
+INTERRUPTED = 130  # the exit code of a process that Ctrl-C ended
 # What to do about some reasons, by a word in them.
 CURES = {
     "workspace": "give a larger --workspace, or leave it out",
@@ -94,7 +97,7 @@ def _parser_error(parser: Any, source: Path) -> str:  # noqa: ANN401
     reason = one_line(error.desc())
     if not error.node_name():
         return f"({reason})"
-    return f"at node {with_modules(source, error.node_name())} of operator {error.node_operator()} ({reason})"
+    return f"at node {name_modules(source, error.node_name())} of operator {error.node_operator()} ({reason})"
 
 
 def build(
@@ -130,7 +133,7 @@ def build(
 
 
 def _builder_error(trt: Any, source: Path) -> str:  # noqa: ANN401
-    reason = with_modules(source, last_error(trt))
+    reason = name_modules(source, last_error(trt))
     cure = next((cure for word, cure in CURES.items() if word in reason.lower()), "build it with other options")
     return f"{reason}; {cure}"
 
@@ -173,3 +176,53 @@ def open_timing_cache(config: Any, path: Path) -> Any:  # noqa: ANN401
 def _save_timing_cache(config: Any, path: Path) -> None:  # noqa: ANN401
     with atomic_path(path) as temporary:
         temporary.write_bytes(memoryview(config.get_timing_cache().serialize()))
+
+
+def make_monitor(trt: Any, on_phase: Callable[[str], None], stop: threading.Event) -> Any:  # noqa: ANN401
+    """Return an ``IProgressMonitor`` that tells each phase by its name and ends the build once ``stop`` is set.
+
+    It counts nothing: TensorRT reports steps during a small part of a build only.
+    """
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:  # noqa: ARG002
+            on_phase(phase_name)
+
+        def phase_finish(self, phase_name: str) -> None:
+            pass
+
+        def step_complete(self, phase_name: str, step: int) -> bool:  # noqa: ARG002
+            return not stop.is_set()
+
+    return Monitor()
+
+
+def run_stoppable(work: Callable[[], T], stop: threading.Event, on_stop: Callable[[], None]) -> T:
+    """Run ``work`` beside the main thread, so that Ctrl-C is heard while a library computes.
+
+    The first Ctrl-C sets ``stop``, calls ``on_stop`` and waits for ``work`` to end; a second one ends the process.
+
+    Raises:
+        KeyboardInterrupt: after ``work`` has ended.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            stop.set()
+            on_stop()
+            before = signal.signal(signal.SIGINT, _end)
+            future.exception()
+            signal.signal(signal.SIGINT, before)
+            raise
+
+
+def _end(_signal: int, _frame: object) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write("\x1b[?25h\n")  # the spinner hid the cursor
+        sys.stderr.flush()
+    os._exit(INTERRUPTED)

@@ -9,11 +9,12 @@ import click
 
 from htr_engines.checks import Check
 from htr_engines.console import HtrCommand, show_progress
+from htr_engines.limits import RANGE_LINES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from htr_export.trt.make import MadePlan
+    from htr_export.trt.make import BuiltPlan
     from htr_export.trt.prepare import Prepared
 
 FILE = click.Path(path_type=Path)
@@ -57,7 +58,7 @@ def shapes_option(which: str) -> Callable[..., Any]:
 )
 @click.option("--precision", type=click.Choice(["fp16", "fp32"]), help="Of a float32 graph.  [default: fp16]")
 @click.option("--lines", "lines_dir", type=FILE, help="Real lines for the range check of fp16.")
-@click.option("--list", "list_file", type=FILE, help="Their list; the first 50 are used.")
+@click.option("--list", "list_file", type=FILE, help=f"Their list, of which {RANGE_LINES} are drawn.")
 @shapes_option("min")
 @shapes_option("opt")
 @shapes_option("max")
@@ -91,13 +92,13 @@ def trt_command(
     if list_file and not lines_dir:
         raise click.UsageError("--list needs --lines, the folder of its images")
     from htr_engines.lines import read_lines
-    from htr_export.trt.make import RANGE_LINES, make_plan, parse_prepared
+    from htr_export.trt.make import make_plan, parse_prepared
     from htr_export.trt.options import PlanOptions
     from htr_export.trt.prepare import prepare
 
     with show_progress("reading the graph") as progress:
         options = PlanOptions(targets=targets or (), **settings)
-        lines = read_lines(lines_dir, list_file)[:RANGE_LINES] if lines_dir else []
+        lines = read_lines(lines_dir, list_file) if lines_dir else []
         prepared = prepare(model, output, options, has_lines=bool(lines))
         if dry_run:
             _, checks = parse_prepared(prepared, lines, progress)
@@ -133,7 +134,7 @@ def print_dry_run(prepared: Prepared) -> None:
     click.echo(f"{'     then ' if prepared.lowers else 'the same  '}{trtexec_command(prepared)}")
 
 
-def print_made(made: MadePlan) -> None:
+def print_made(made: BuiltPlan) -> None:
     """Print what was written."""
     from htr_engines.backends.tensorrt.sidecar import gpus_of
 

@@ -15,7 +15,7 @@ from htr_engines.files import atomic_path
 from htr_engines.host import describe_environment
 from htr_engines.progress import SILENT
 from htr_export.trt.build import Built, Parsed, build, parse
-from htr_export.trt.shapes import narrow
+from htr_export.trt.options import fix_axes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,14 +23,12 @@ if TYPE_CHECKING:
     from htr_engines.checks import Check
     from htr_engines.lines import Line
     from htr_engines.progress import Progress
-    from htr_export.trt.graph import OnnxGraph
+    from htr_export.onnx.file import OnnxFile
     from htr_export.trt.prepare import Prepared
-
-RANGE_LINES = 50  # as many as 'htr-export onnx' measures
 
 
 @dataclass(frozen=True)
-class MadePlan:
+class BuiltPlan:
     """What was written."""
 
     plan: Path
@@ -42,7 +40,7 @@ def make_plan(
     prepared: Prepared,
     lines: Sequence[Line] = (),
     progress: Progress = SILENT,
-) -> MadePlan:
+) -> BuiltPlan:
     """Build a plan and write it with its sidecar: both or neither.
 
     Args:
@@ -67,7 +65,7 @@ def make_plan(
         )
         plan.write_bytes(built.plan)
         beside.write_text(to_json(sidecar), encoding="utf-8")
-    return MadePlan(prepared.target, sidecar, checks)
+    return BuiltPlan(prepared.target, sidecar, checks)
 
 
 def parse_prepared(
@@ -85,24 +83,17 @@ def parse_prepared(
         return parse(prepared.trt, lowered, graph.path), checks
 
 
-def _lower(graph: OnnxGraph, target: Path, lines: Sequence[Line], progress: Progress) -> list[Check]:
-    from htr_export.precision.lowering import lower
-    from htr_export.precision.precision_map import PrecisionPlan
+def _lower(graph: OnnxFile, target: Path, lines: Sequence[Line], progress: Progress) -> list[Check]:
+    from htr_export.precision.lowering import lower_on_lines
+    from htr_export.precision.precision_map import PrecisionMap
 
-    ranges = None
-    if lines:
-        from htr_export.precision.ranges import measure_ranges
-
-        progress.step(f"measuring the range of every node on {len(lines)} lines")
-        batch = graph.input.shape[0]
-        ranges = measure_ranges(graph.path, lines, graph.preprocessing, batch if isinstance(batch, int) else 1)
-    progress.step("lowering the precision")
-    return lower(graph.path, target, PrecisionPlan(default="fp16"), ranges=ranges).checks()
+    fp16, spec = PrecisionMap("fp16"), graph.preprocessing
+    return lower_on_lines(graph.path, target, fp16, lines, spec, batch=graph.batch, progress=progress).checks()
 
 
 def _sidecar(prepared: Prepared, built: Built) -> PlanSidecar:
     graph, options = prepared.graph, prepared.options
-    given, made = narrow(graph, prepared.profiles)
+    given, made = fix_axes(graph, prepared.profiles)
     return PlanSidecar(
         runtime=prepared.runtime,
         runtime_version=prepared.trt.__version__,

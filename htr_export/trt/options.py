@@ -1,21 +1,27 @@
-"""What the user of ``htr-export trt`` may ask for, and what each runtime can give."""
+"""What the user of ``htr-export trt`` may ask for, what each runtime supports, and the profiles of a plan."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from htr_engines.backends.tensorrt.sidecar import Profile
 from htr_engines.errors import ExportError
+from htr_engines.limits import DEFAULT_OPSET, IMAGE_WIDTHS
 from htr_engines.versions import release
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from htr_engines.backends.base import TensorInfo
     from htr_engines.backends.tensorrt.library import Runtime
+    from htr_export.onnx.file import OnnxFile
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-NEWEST_OPSET_OF_10_3 = 20
+
+BATCHES = (1, 8, 32)  # min, opt and max where the graph leaves the batch open
+AXES = ("batch", "channels", "height", "width")
 
 PlanPrecision = Literal["fp16", "fp32"]
 
@@ -131,8 +137,72 @@ def check_opset(runtime: Runtime, version: str, opset: int) -> None:
     Raises:
         ExportError: saying how to export it.
     """
-    if runtime == "tensorrt" and release(version)[:2] == (10, 3) and opset > NEWEST_OPSET_OF_10_3:
+    if runtime == "tensorrt" and release(version)[:2] == (10, 3) and opset > DEFAULT_OPSET:
         raise ExportError(
-            f"the graph is of ONNX opset {opset} and TensorRT {version} reads up to {NEWEST_OPSET_OF_10_3}; export it "
-            f"with: htr-export onnx --opset {NEWEST_OPSET_OF_10_3}"
+            f"the graph is of ONNX opset {opset} and TensorRT {version} reads up to {DEFAULT_OPSET}; export it "
+            f"with: htr-export onnx --opset {DEFAULT_OPSET}"
+        )
+
+
+def make_profiles(graph: OnnxFile, options: PlanOptions) -> tuple[Profile, ...]:
+    """Return the profiles that the options ask for, or one that suits the graph.
+
+    Raises:
+        ExportError: if a shape does not fit the graph, or the three of a profile do not fit each other.
+    """
+    if not (options.min_shapes or options.opt_shapes or options.max_shapes):
+        return (_default(graph),)
+    counts = {len(shapes) for shapes in (options.min_shapes, options.opt_shapes, options.max_shapes)}
+    if len(counts) != 1:
+        raise ExportError("give --min-shapes, --opt-shapes and --max-shapes together, each once for every profile")
+    profiles = []
+    for shapes in zip(options.min_shapes, options.opt_shapes, options.max_shapes, strict=True):
+        for option, named in zip(("--min-shapes", "--opt-shapes", "--max-shapes"), shapes, strict=True):
+            _check(named, graph, option)
+        try:
+            profiles.append(Profile(*(named.shape for named in shapes)))
+        except ValueError as error:
+            raise ExportError(
+                f"{error}; let each axis grow from --min-shapes over --opt-shapes to --max-shapes"
+            ) from None
+    return tuple(profiles)
+
+
+def fix_axes(graph: OnnxFile, profiles: tuple[Profile, ...]) -> tuple[TensorInfo, TensorInfo]:
+    """Return a plan's input and output: an axis of one length in all profiles has that length in place of a name."""
+    shapes = [shape for profile in profiles for shape in (profile.min, profile.max)]
+    lengths = [{shape[axis] for shape in shapes} for axis in range(len(AXES))]
+    axes = [min(found) if len(found) == 1 else name for found, name in zip(lengths, graph.input.shape, strict=True)]
+    batch, frames, classes = graph.output.shape
+    batch = axes[0] if isinstance(batch, str) else batch
+    # One frame stands for 4 pixels.
+    frames = axes[3] // 4 if isinstance(frames, str) and isinstance(axes[3], int) else frames
+    return replace(graph.input, shape=tuple(axes)), replace(graph.output, shape=(batch, frames, classes))
+
+
+def _default(graph: OnnxFile) -> Profile:
+    """Take any number of lines of the width that the network was trained with, as far as the graph leaves it open."""
+    batch, channels, height, width = graph.input.shape
+    if isinstance(width, str):
+        width = graph.preprocessing.width
+    if isinstance(channels, str) or isinstance(height, str):
+        raise ExportError(f"{graph.path} leaves channels or height open; export it again with 'htr-export onnx'")
+    minimum, optimum, maximum = BATCHES if isinstance(batch, str) else (batch, batch, batch)
+    rest = (channels, height, width)
+    return Profile((minimum, *rest), (optimum, *rest), (maximum, *rest))
+
+
+def _check(named: NamedShape, graph: OnnxFile, option: str) -> None:
+    if named.name != graph.input.name:
+        raise ExportError(
+            f"{option} {named}: the graph's input is called {graph.input.name!r}; give {graph.input.name}:..."
+        )
+    for axis, given, allowed in zip(AXES, named.shape, graph.input.shape, strict=True):
+        if isinstance(allowed, int) and given != allowed:
+            raise ExportError(f"{option} {named}: the graph's {axis} is {allowed}, not {given}; give {allowed} there")
+        if given < 1:
+            raise ExportError(f"{option} {named}: the {axis} should be at least 1")
+    if named.shape[3] not in IMAGE_WIDTHS:
+        raise ExportError(
+            f"{option} {named}: the width should be a multiple of 8 from {IMAGE_WIDTHS[0]} to {IMAGE_WIDTHS[-1]}"
         )

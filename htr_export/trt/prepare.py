@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 from htr_engines.backends.tensorrt.library import load_tensorrt
 from htr_engines.backends.tensorrt.sidecar import RTX_DEFAULT_TARGETS, gpus
 from htr_engines.errors import ExportError, MissingExtraError
-from htr_export.trt.graph import read_graph
-from htr_export.trt.options import check_opset, check_supported, check_targets
-from htr_export.trt.shapes import make_profiles
+from htr_export.onnx.file import read_onnx
+from htr_export.trt.options import check_opset, check_supported, check_targets, make_profiles
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from htr_engines.backends.tensorrt.library import Runtime
     from htr_engines.backends.tensorrt.sidecar import Profile
-    from htr_export.trt.graph import OnnxGraph
+    from htr_export.onnx.file import OnnxFile
     from htr_export.trt.options import PlanOptions
 
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 class Prepared:
     """A build that has passed all checks that need no minutes."""
 
-    graph: OnnxGraph
+    graph: OnnxFile
     options: PlanOptions
     runtime: Runtime
     trt: Any  # the runtime's module
@@ -66,7 +65,7 @@ def prepare(source: Path, target: Path | None, options: PlanOptions, *, has_line
     Raises:
         HtrError: if something is missing, or does not go together.
     """
-    graph = read_graph(source)
+    graph = read_onnx(source)
     precision = choose_precision(graph, options, has_lines=has_lines)
     profiles = make_profiles(graph, options)
     if options.runtime != "auto":
@@ -83,7 +82,7 @@ def prepare(source: Path, target: Path | None, options: PlanOptions, *, has_line
     )
 
 
-def choose_precision(graph: OnnxGraph, options: PlanOptions, *, has_lines: bool) -> str:
+def choose_precision(graph: OnnxFile, options: PlanOptions, *, has_lines: bool) -> str:
     """Return the precision of the plan.
 
     Raises:

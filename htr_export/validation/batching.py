@@ -14,11 +14,6 @@ if TYPE_CHECKING:
 
     from htr_engines.backends.base import Engine
 
-# The largest absolute difference in the logits, whose standard deviation is about 4, that rounding alone
-# explains: kernels are chosen by batch size, and each sums in its own order. int8: a value at the edge of a
-# quantisation step may fall to either side of it; mixed graphs may hold int8.
-TOLERANCES = {"fp32": 5e-3, "tf32": 3e-2, "fp16": 1e-1, "bf16": 5e-1, "int8": 5e-1, "mixed": 5e-1}
-
 
 @dataclass(frozen=True)
 class BatchConsistency:
@@ -29,16 +24,6 @@ class BatchConsistency:
     equal_rows: float | None  # between copies of one line in a batch
     order: float | None  # between a batch and the same lines in reverse
     single: float | None  # between a batch and its lines one at a time
-
-
-def tolerance_of(precision: str, device: str) -> float:
-    """Return the tolerance for a precision such as ``fp16``; an unknown one gets that of fp16.
-
-    On CUDA fp32 counts as TF32, in which convolutions are computed there by default.
-    """
-    if precision == "fp32" and device != "cpu":
-        return TOLERANCES["tf32"]
-    return TOLERANCES.get(precision, TOLERANCES["fp16"])
 
 
 def check_batching(engine: Engine, image_N1HW: NDArray[np.float32], tolerance: float) -> BatchConsistency:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from htr_engines.backends.base import infer_lines
 from htr_engines.ctc import decode_greedy
 from htr_engines.files import sha256_of
+from htr_engines.limits import tolerance_of
 from htr_engines.lines import load_batches
 from htr_engines.metrics import count_errors
 from htr_engines.progress import SILENT
-from htr_export.validation.batching import check_batching, tolerance_of
+from htr_export.validation.batching import check_batching
 from htr_export.validation.judgement import judge
 from htr_export.validation.result import (
     Findings,
@@ -89,7 +90,7 @@ def validate(
             first_N1HW = batch.images[:CONSISTENCY_LINES]
         progress.advance(len(batch.lines))
     assert first_N1HW is not None, "load_batches refuses lines of which none can be read"
-    batching = check_batching(candidate, first_N1HW, tolerance_of(options.precision, candidate.info.device))
+    batching = check_batching(candidate, first_N1HW, tolerance_of(options.precision, candidate.info.device).batch)
     seconds = Seconds(reference_clock.seconds, candidate_clock.seconds, time.perf_counter() - began)
     return judge(Findings(records, skipped, tally.result(), batching, seconds), options)
 

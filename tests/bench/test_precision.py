@@ -4,7 +4,7 @@ import numpy as np
 
 from htr_engines.lines import read_lines
 from htr_export.model import load_model
-from htr_export.precision.precision_map import PrecisionPlan
+from htr_export.precision.precision_map import PrecisionMap
 from precision import Variant, try_all
 
 
@@ -14,7 +14,7 @@ def test_the_benchmark_reads_with_every_engine_of_a_variant(onnx_file, safetenso
             return onnx_file
 
     lines = read_lines(lines_dir)
-    variants = [Variant("float", PrecisionPlan()), Variant("half", PrecisionPlan("fp16"))]
+    variants = [Variant("float", PrecisionMap()), Variant("half", PrecisionMap("fp16"))]
     rows = list(try_all(load_model(safetensors), Source(), variants, lines, 1))
     assert [(row["name"], row["engine"]) for row in rows] == [
         ("float", "onnxruntime"),

@@ -19,8 +19,8 @@ from htr_engines.cli import main as htr_read
 from htr_engines.errors import BundleError, DataError, EngineError, ParityError
 from htr_engines.files import sha256_of
 from htr_engines.host import describe_environment, hardware_of
+from htr_engines.limits import tolerance_of
 from htr_engines.selection import offers, select
-from htr_engines.self_test import tolerance_of
 from htr_export.bundle.writer import write_bundle
 from htr_export.cli import main as htr_export
 from htr_export.validation.run import ValidationRequest, validate_files
@@ -192,7 +192,9 @@ def test_a_plan_is_validated_and_bundled_like_any_other_file(gpu, tmp_path, fp32
 
 
 def test_int8_engines_may_differ_more_than_others():
-    limits = [tolerance_of(*what) for what in (("fp32", "cpu"), ("fp32", "cuda:0"), ("fp16", "cpu"), ("int8", "cpu"))]
+    limits = [
+        tolerance_of(*what).machine for what in (("fp32", "cpu"), ("fp32", "cuda:0"), ("fp16", "cpu"), ("int8", "cpu"))
+    ]
     assert limits == [0.01, 0.5, 0.5, 2.0]
 
 

@@ -14,13 +14,13 @@ from htr_engines.errors import EngineError
 from htr_export.model import load_model
 from htr_export.onnx.export import OnnxOptions, write_graph
 from htr_export.open_model import open_any
+from htr_export.precision.casting import module_of
 from htr_export.precision.lowering import lower
-from htr_export.precision.modules import module_of
-from htr_export.precision.precision_map import PrecisionPlan
+from htr_export.precision.precision_map import PrecisionMap
 from htr_export.rounding_engine import RoundingEngine
 from htr_export.torch_engine import TorchEngine
 
-BF16 = PrecisionPlan("bf16")
+BF16 = PrecisionMap("bf16")
 
 
 @pytest.fixture(scope="module")

@@ -19,13 +19,13 @@ from htr_engines.backends import open_engine
 from htr_engines.errors import DataError, ExportError
 from htr_engines.lines import load_batches, read_lines
 from htr_engines.preprocess import Preprocessing
-from htr_export.precision.calibration import Histogram, calibrate
-from htr_export.precision.lowering import lower
-from htr_export.precision.modules import module_of
-from htr_export.precision.precision_map import METHODS, PrecisionPlan, PrecisionPlanError
+from htr_export.precision.casting import module_of
+from htr_export.precision.histogram import Histogram
+from htr_export.precision.lowering import Lowering, lower
+from htr_export.precision.precision_map import DEFAULT_METHOD, METHODS, PrecisionMap, PrecisionMapError
 
-INT8 = PrecisionPlan("int8")
-MIXED = PrecisionPlan("fp16", {"patch_embed": "int8", "blocks.1": "int8", "blocks.1.attn": "fp32"})
+INT8 = PrecisionMap("int8")
+MIXED = PrecisionMap("fp16", {"patch_embed": "int8", "blocks.1": "int8", "blocks.1.attn": "fp32"})
 SPEC = Preprocessing(width=128)
 CPU_FACTS = Path("/proc/cpuinfo")
 HAS_VNNI = "ONEDNN_MAX_CPU_ISA" not in os.environ and CPU_FACTS.is_file() and "vnni" in CPU_FACTS.read_text()
@@ -47,13 +47,13 @@ def sample_N1HW(lines):  # noqa: N802
 
 @pytest.fixture(scope="module")
 def limits(onnx_file, lines):
-    return calibrate(onnx_file, lines, SPEC)
+    return Lowering(onnx_file, lines, SPEC).limits(DEFAULT_METHOD)
 
 
 @pytest.fixture(scope="module")
 def int8_file(onnx_file, limits, workspace):
     target = workspace / "lowered.int8.onnx"
-    report = lower(onnx_file, target, INT8, calibration=limits)
+    report = lower(onnx_file, target, INT8, limits=limits)
     assert report.nodes["int8"] > 50
     return target
 
@@ -61,7 +61,7 @@ def int8_file(onnx_file, limits, workspace):
 @pytest.fixture(scope="module")
 def mixed_file(onnx_file, limits, workspace):
     target = workspace / "lowered.mixed.onnx"
-    lower(onnx_file, target, MIXED, calibration=limits)
+    lower(onnx_file, target, MIXED, limits=limits)
     return target
 
 
@@ -134,7 +134,7 @@ def test_a_mixed_graph_is_typed_throughout(mixed_file):
     assert all(MIXED.precision_of(module) == "int8" for module in quantised)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert metadata["precision"] == "mixed"
-    assert '"blocks.1": "int8"' in metadata["precision_plan"]
+    assert '"blocks.1": "int8"' in metadata["precision_map"]
 
 
 def test_channels_of_zeros_and_tensors_of_zeros(onnx_file, limits, sample_N1HW, tmp_path):
@@ -145,8 +145,8 @@ def test_channels_of_zeros_and_tensors_of_zeros(onnx_file, limits, sample_N1HW, 
     source = with_weights(onnx_file, tmp_path / "zeros.onnx", "patch_embed.layer1.0.conv2.weight", silence)
     node = next(node for node in onnx.load(str(source)).graph.node if module_of(node) == "blocks.2.conv.pw2")
     target = tmp_path / "zeros.int8.onnx"
-    report = lower(source, target, INT8, calibration={**limits, node.input[0]: 0.0})
-    assert report.dead == ("blocks.2.conv.pw2",)
+    report = lower(source, target, INT8, limits={**limits, node.input[0]: 0.0})
+    assert report.all_zero == ("blocks.2.conv.pw2",)
     assert any("blocks.2.conv.pw2 is not quantised" in check.detail for check in report.checks())
     with open_engine(target) as engine:
         assert np.isfinite(engine.infer(sample_N1HW)).all()
@@ -159,35 +159,35 @@ def test_values_that_are_not_finite_are_refused(onnx_file, lines, limits, tmp_pa
 
     source = with_weights(onnx_file, tmp_path / "inf.onnx", "patch_embed.layer1.0.conv2.weight", spoil)
     with pytest.raises(ExportError, match="not finite"):
-        calibrate(source, lines[:1], SPEC)
+        Lowering(source, lines[:1], SPEC).limits(DEFAULT_METHOD)
     with pytest.raises(ExportError, match=r"conv2.weight holds weights that are not finite"):
-        lower(source, tmp_path / "x.onnx", INT8, calibration=limits)
+        lower(source, tmp_path / "x.onnx", INT8, limits=limits)
     assert not (tmp_path / "x.onnx").exists()
 
 
 def test_what_cannot_be_lowered_is_refused(onnx_file, int8_file, limits, tmp_path):
     target = tmp_path / "x.onnx"
-    with pytest.raises(PrecisionPlanError, match="int8 needs real lines"):
+    with pytest.raises(PrecisionMapError, match="int8 needs real lines"):
         lower(onnx_file, target, INT8)
     with pytest.raises(ExportError, match="is int8 already; give the float32 graph"):
-        lower(int8_file, target, INT8, calibration=limits)
+        lower(int8_file, target, INT8, limits=limits)
     with pytest.raises(ExportError, match="the calibration lacks image"):
-        lower(onnx_file, target, INT8, calibration={})
+        lower(onnx_file, target, INT8, limits={})
     with pytest.raises(ExportError, match="opset 20 does not know this precision; give --opset 22"):
-        lower(onnx_file, target, PrecisionPlan("bf16"))
-    with pytest.raises(PrecisionPlanError, match="did you mean 'head'"):
-        lower(onnx_file, target, PrecisionPlan("fp16", {"heads": "fp32"}))
+        lower(onnx_file, target, PrecisionMap("bf16"))
+    with pytest.raises(PrecisionMapError, match="did you mean 'head'"):
+        lower(onnx_file, target, PrecisionMap("fp16", {"heads": "fp32"}))
     assert not target.exists()
 
 
 def test_calibration_without_a_readable_line(onnx_file, tmp_path):
     (tmp_path / "x.png").write_bytes(b"no")
     with pytest.raises(DataError, match="none of the 1 line images"):
-        calibrate(onnx_file, read_lines(tmp_path), SPEC)
+        Lowering(onnx_file, read_lines(tmp_path), SPEC).limits(DEFAULT_METHOD)
 
 
 def test_every_limit_lies_within_what_was_seen(onnx_file, lines, limits):
-    largest = calibrate(onnx_file, lines, SPEC, "minmax", batch=3)
+    largest = Lowering(onnx_file, lines, SPEC, batch=3).limits("minmax")
     assert largest.keys() == limits.keys()
     assert largest["image"] == 1.0
     assert all(0 <= limits[name] <= largest[name] for name in limits)

@@ -10,13 +10,12 @@ from htr_engines.backends import open_engine
 from htr_engines.errors import DataError
 from htr_engines.lines import read_lines
 from htr_engines.preprocess import Preprocessing
-from htr_export.precision.casting import LARGEST
+from htr_export.precision.casting import LARGEST, module_of
 from htr_export.precision.lowering import lower
-from htr_export.precision.modules import module_of
-from htr_export.precision.precision_map import PrecisionPlan
+from htr_export.precision.precision_map import PrecisionMap
 from htr_export.precision.ranges import measure_ranges
 
-FP16 = PrecisionPlan("fp16")
+FP16 = PrecisionMap("fp16")
 SPEC = Preprocessing(width=128)
 FLOAT, FLOAT16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 

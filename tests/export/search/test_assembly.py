@@ -16,7 +16,7 @@ from htr_export.search.groups import REST, Group, divide, find_groups, group_of
 from htr_export.search.inputs import SearchRequest
 from htr_export.search.journal import Trial
 from htr_export.search.plot import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, draw_plot
-from htr_export.search.search import Yardstick
+from htr_export.search.search import Criteria
 from htr_export.search.timing import proxy_latency
 from htr_export.validation.statistics import Interval
 
@@ -160,8 +160,8 @@ def test_every_dot_lies_inside_the_frame(figures, bound):
         (kind, Trial({"a": "int8"}, "measuring", outcome(ratio, Interval(points, points - spread, points + spread))))
         for kind, (ratio, points, spread) in zip(["alone", "together", "proof"] * 4, figures, strict=False)
     ]
-    yardstick = Yardstick(SearchRequest(Path(), Path(), Path(), max_cer_increase=bound), 2000)
-    plot = draw_plot([*trials, ("alone", Trial({"b": "int8"}, "measuring", None, "it fell over"))], yardstick)
+    criteria = Criteria(SearchRequest(Path(), Path(), Path(), max_cer_increase=bound), 2000)
+    plot = draw_plot([*trials, ("alone", Trial({"b": "int8"}, "measuring", None, "it fell over"))], criteria)
     assert len(plot.marks) == len(trials)
     for mark in plot.marks:
         assert LEFT <= mark.x <= WIDTH - RIGHT

@@ -20,10 +20,9 @@ from htr_engines.errors import ExportError
 from htr_engines.lines import read_lines
 from htr_engines.preprocess import Preprocessing
 from htr_export.cli import main
-from htr_export.precision.calibration import calibrate
-from htr_export.precision.lowering import lower
-from htr_export.precision.modules import module_of
-from htr_export.precision.precision_map import PrecisionPlan
+from htr_export.precision.casting import module_of
+from htr_export.precision.lowering import lower_on_lines
+from htr_export.precision.precision_map import PrecisionMap
 from htr_export.trt import make, prepare
 from htr_export.trt.build import Built, Parsed, configure, open_timing_cache, parse
 from htr_export.trt.options import PlanOptions, parse_shape
@@ -39,10 +38,7 @@ def run(*arguments):
 
 def in_precision(source, target, precision, lines_dir):
     """Write the lowered form of a graph."""
-    calibration = None
-    if precision == "int8":
-        calibration = calibrate(source, read_lines(lines_dir), Preprocessing(width=128))
-    lower(source, target, PrecisionPlan(default=precision), calibration=calibration)
+    lower_on_lines(source, target, PrecisionMap(precision), read_lines(lines_dir), Preprocessing(width=128))
     return target
 
 

@@ -11,8 +11,6 @@ import sys
 import pytest
 from helpers.trt_contract import ROOT, bindings, files_that_use_it, missing_names, used_names
 
-from htr_export.trt.build import RTX_ONLY
-
 RELEASES = {
     "10.3": "tensorrt-cu12-bindings==10.3.0",
     "10.16": "tensorrt-cu12-bindings==10.16.1.11",
@@ -29,7 +27,6 @@ FILES = {
         "parser": "OnnxParser",
         "error": "ParserError",
     },
-    "htr_export/trt/monitor.py": {},
     "htr_export/trt/options.py": {},
     "htr_export/trt/prepare.py": {},
     "htr_export/trt/make.py": {},
@@ -41,7 +38,10 @@ FILES = {
     "engines/htr_engines/backends/tensorrt/rtx_cache.py": {"cache": "IRuntimeCache"},
 }
 # What the engine takes from TensorRT-RTX alone: how it compiles on the device, and what it keeps of that.
-RTX_ENGINE_ONLY = (
+RTX_ONLY = (
+    "ComputeCapability",
+    "IBuilderConfig.num_compute_capabilities",
+    "IBuilderConfig.set_compute_capability",
     "CudaGraphStrategy",
     "ICudaEngine.create_runtime_config",
     "IRuntimeConfig.cuda_graph_strategy",
@@ -65,7 +65,7 @@ def names():
 
 
 def rtx_only(name):
-    return any(name == own or name.startswith((f"{own}.", f"{own}(")) for own in (*RTX_ONLY, *RTX_ENGINE_ONLY))
+    return any(name == own or name.startswith((f"{own}.", f"{own}(")) for own in RTX_ONLY)
 
 
 def test_the_names_are_found_in_the_source(names):
@@ -124,7 +124,7 @@ import tensorrt_bindings as trt
 from htr_engines.errors import EngineError
 from htr_engines.backends.tensorrt.library import logger_of
 from htr_export.trt.build import parse
-from htr_export.trt.monitor import make_monitor
+from htr_export.trt.build import make_monitor
 stop = threading.Event()
 monitor = make_monitor(trt, print, stop)
 monitor.phase_start("Building", None, 3)

@@ -14,24 +14,24 @@ from hypothesis import strategies as st
 from htr_engines.backends.base import TensorInfo
 from htr_engines.errors import ExportError
 from htr_engines.preprocess import Preprocessing
-from htr_export.network.config import IMAGE_WIDTHS
+from htr_export.onnx.file import OnnxFile, read_onnx
 from htr_export.trt import prepare as preparation
-from htr_export.trt.graph import OnnxGraph, read_graph
 from htr_export.trt.options import (
     UNITS,
     NamedShape,
     PlanOptions,
     check_opset,
     check_supported,
+    fix_axes,
+    make_profiles,
     parse_shape,
     parse_size,
     parse_targets,
 )
 from htr_export.trt.prepare import choose_precision, prepare
-from htr_export.trt.shapes import WIDTHS, make_profiles, narrow
 from htr_export.trt.trtexec import trtexec_command
 
-GRAPH = OnnxGraph(
+GRAPH = OnnxFile(
     path=Path("model.onnx"),
     sha256="0" * 64,
     opset=20,
@@ -120,10 +120,6 @@ def test_default_profiles():
     assert fixed.min == fixed.opt == fixed.max == (4, 1, 64, 256)
 
 
-def test_the_widths_are_the_networks():
-    assert list(WIDTHS) == list(IMAGE_WIDTHS)
-
-
 @pytest.mark.parametrize(
     ("graph", "texts", "said"),
     [
@@ -150,12 +146,12 @@ def test_the_three_shapes_go_together():
 
 
 def test_a_plan_names_the_axes_that_stay_open_only():
-    given, made = narrow(GRAPH, make_profiles(GRAPH, PlanOptions()))
+    given, made = fix_axes(GRAPH, make_profiles(GRAPH, PlanOptions()))
     assert (given.shape, made.shape) == (("batch", 1, 64, 128), ("batch", 32, 31))
     wide = shapes("image:1x1x64x128", "image:1x1x64x256", "image:1x1x64x512")
-    given, made = narrow(GRAPH, make_profiles(GRAPH, wide))
+    given, made = fix_axes(GRAPH, make_profiles(GRAPH, wide))
     assert (given.shape, made.shape) == ((1, 1, 64, "width"), (1, "frames", 31))
-    given, made = narrow(FIXED, make_profiles(FIXED, PlanOptions()))
+    given, made = fix_axes(FIXED, make_profiles(FIXED, PlanOptions()))
     assert (given.shape, made.shape) == ((4, 1, 64, 256), (4, 64, 31))
 
 
@@ -221,7 +217,7 @@ def test_the_same_for_trtexec(onnx_file, tmp_path):
 
 
 def test_only_our_line_models_are_taken(onnx_file, tmp_path):
-    assert read_graph(onnx_file).input.shape == ("batch", 1, 64, "width")
+    assert read_onnx(onnx_file).input.shape == ("batch", 1, 64, "width")
     model = onnx.load(str(onnx_file))
     del model.metadata_props[:]
     bare, half, part, flat, odd = (tmp_path / f"{name}.onnx" for name in ("bare", "half", "part", "flat", "odd"))
@@ -244,4 +240,4 @@ def test_only_our_line_models_are_taken(onnx_file, tmp_path):
         (tmp_path / "none.onnx", "does not exist"),
     ):
         with pytest.raises(ExportError, match=said):
-            read_graph(path)
+            read_onnx(path)

@@ -8,8 +8,9 @@ from helpers.recorded_progress import RecordedProgress
 from helpers.validation_fakes import CHARSET, PREPROCESSING, FakeEngine, make_lines
 
 from htr_engines.errors import DataError, ParityError
+from htr_engines.limits import tolerance_of
 from htr_engines.lines import Line
-from htr_export.validation.batching import check_batching, tolerance_of
+from htr_export.validation.batching import check_batching
 from htr_export.validation.parity import ValidationOptions, validate
 from htr_export.validation.tensors import TensorTally
 
