@@ -41,7 +41,7 @@ def chain_commands(
     lines: list[object] = ["--lines", lines_dir]
     lines += ["--list", list_file] if list_file else []
     lines += ["--limit", limit] if limit else []
-    validate = ["validate", "--reference", model, "--candidate", onnx, *lines, "--report", report]
+    validate = ["validate", "--reference", model, "--candidate", onnx, *lines, "--report", report, "--accept-few"]
     return {
         "strip": [*EXPORT, "strip", checkpoint, "-o", model],
         "onnx": [*EXPORT, "onnx", model, "-o", onnx],
@@ -65,7 +65,7 @@ def run_chain(checkpoint: Path, lines_dir: Path, list_file: Path | None, limit: 
     return list(steps.values())
 
 
-@click.command(cls=HtrCommand, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=HtrCommand)
 @click.option("--checkpoint", type=EXISTING_FILE, help="[default: a random one of the published size]")
 @click.option("--lines", "lines_dir", required=True, type=EXISTING_FOLDER, help="Folder of line images.")
 @click.option("--list", "list_file", type=EXISTING_FILE, help="Their list.")

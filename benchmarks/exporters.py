@@ -118,7 +118,7 @@ def compare(results: list[TargetResult]) -> list[dict[str, Any]]:
     return comparison
 
 
-@click.command(cls=HtrCommand, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=HtrCommand)
 @click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all figures.")
 @click.option("--batch", "batches", default="1,8", show_default=True, callback=batch_sizes, help="Lines in a call.")

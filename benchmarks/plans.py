@@ -71,7 +71,7 @@ def measure_plan(onnx: Path, runtime: str, clock: Clock, folder: Path) -> PlanFi
     )
 
 
-@click.command(cls=HtrCommand, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=HtrCommand)
 @click.argument("models", type=EXISTING_FILE, nargs=-1, required=True, metavar="MODEL.onnx...")
 @click.option(
     "--runtime",

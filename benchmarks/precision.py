@@ -74,7 +74,7 @@ class Source:
         return target
 
 
-@click.command(cls=HtrCommand, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=HtrCommand)
 @click.argument("model", type=FILE)
 @click.option("--lines", "lines_dir", type=FOLDER, required=True, help="Folder of line images.")
 @click.option("--list", "list_file", type=FILE, required=True, help="The lines to read.")
@@ -135,8 +135,8 @@ def try_all(
 ) -> Iterator[dict[str, Any]]:
     """Write each variant, read the lines with each of its engines, and yield what came of it."""
     from htr_export.open_model import open_any
-    from htr_export.search.trial import CachingEngine
     from htr_export.torch_engine import TorchEngine
+    from htr_export.validation.caching import CachingEngine
 
     with ExitStack() as kept:
         reference = CachingEngine(kept.enter_context(TorchEngine(model, threads)))

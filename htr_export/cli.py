@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from htr_engines.bundle import NOT_VALIDATED
 from htr_engines.charset import PRESETS, Charset, preset, read_charset
-from htr_engines.console import HtrGroup, ModelPath, show_progress
+from htr_engines.checks import Check
+from htr_engines.console import EXPORT, HtrGroup, ModelPath, hint, show_progress
+from htr_engines.errors import CheckpointError
 from htr_export.doctor.command import doctor_command
 from htr_export.onnx.options import chosen_options, onnx_options
+from htr_export.preflight import check_lines, check_output, check_packages, force_option
 from htr_export.search.command import search_command
 from htr_export.trt.command import trt_command
-from htr_export.validation.command import lines_options, validate_command
+from htr_export.validation.command import MIN_CHARACTERS, lines_options, validate_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
 FILE = click.Path(path_type=Path)
 
 
-@click.group(cls=HtrGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=HtrGroup)
 @click.version_option(package_name="htr-export")
 def main() -> None:
     """Turn checkpoints of HTR-ConvText into files that run anywhere, and prove that they still read as well."""
@@ -35,7 +39,11 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--weights", type=click.Choice(["ema", "model"]), help="Which weights. [default: ema if there]"),
         click.option("--charset", "charset_file", type=FILE, help="File of the characters, in class order."),
-        click.option("--dataset", type=click.Choice(list(PRESETS)), help="Take the characters of this data set."),
+        click.option(
+            "--dataset",
+            type=click.Choice(list(PRESETS), case_sensitive=False),
+            help="Take the characters of this data set.",
+        ),
     ):
         command = option(command)
     return command
@@ -54,11 +62,21 @@ def chosen_charset(dataset: str | None, charset_file: Path | None) -> Charset | 
 @click.argument("checkpoint", type=ModelPath())
 @click.option("-o", "--output", type=FILE, required=True, help="The .safetensors to write.")
 @model_options
-def strip(checkpoint: Path, output: Path, dataset: str | None, charset_file: Path | None, weights: str | None) -> None:
+@force_option
+def strip(
+    checkpoint: Path,
+    output: Path,
+    dataset: str | None,
+    charset_file: Path | None,
+    weights: str | None,
+    *,
+    force: bool,
+) -> None:
     """Take the inference network out of a training CHECKPOINT; no code in it is ever run."""
     charset = chosen_charset(dataset, charset_file)
     if output.suffix != ".safetensors":
         raise click.UsageError(f"{output} should end in .safetensors")
+    check_output(output, force=force)
     with show_progress("reading the checkpoint"):
         from htr_export.strip import strip_checkpoint
 
@@ -74,7 +92,8 @@ def _print_strip(report: StripReport, output: Path) -> None:
         f"other weights: {megabytes(report.other_weights_bytes)}" + ("; mask_token" if report.mask_token else "")
     )
     click.echo(f"size     {megabytes(report.bytes_before)} -> {megabytes(report.bytes_after)}")
-    click.echo(f"wrote    {output}\nnext     htr-export onnx {output} -o {output.with_suffix('.onnx')}")
+    click.echo(f"wrote    {output}")
+    hint("htr-export", "onnx", str(output), "-o", str(output.with_suffix(".onnx")), prefix="next     ")
 
 
 def megabytes(count: int) -> str:
@@ -91,6 +110,7 @@ def megabytes(count: int) -> str:
 @click.option("--lines", "lines_dir", type=FILE, help="Real lines: for the range check of fp16, and to calibrate int8.")
 @click.option("--list", "list_file", type=FILE, help="Their list: .ln, .tsv, .csv, .jsonl.")
 @model_options
+@force_option
 def onnx(
     model: Path,
     output: Path,
@@ -101,12 +121,17 @@ def onnx(
     dataset: str | None,
     charset_file: Path | None,
     weights: str | None,
+    *,
+    force: bool,
     **graph: Any,  # noqa: ANN401
 ) -> None:
     """Export MODEL (a .safetensors, or a checkpoint with strip's options) to ONNX and prove it equal to PyTorch."""
     charset = chosen_charset(dataset, charset_file)
     if output.suffix != ".onnx":
         raise click.UsageError(f"{output} should end in .onnx")
+    check_output(output, force=force)
+    if lines_dir:
+        check_lines(lines_dir, list_file)
     with show_progress("loading PyTorch") as progress:
         from htr_engines.lines import read_lines
         from htr_export.model import load_any
@@ -120,8 +145,9 @@ def onnx(
     for check in checks:
         click.echo(check)
     click.echo(f"wrote {output} ({megabytes(output.stat().st_size)}, {options.precision}, opset {options.opset})")
-    engine = " --engine rounding" if "bf16" in options.precision_map.precisions else ""
-    click.echo(f"next  htr-export validate --reference {model} --candidate {output} --lines DIR --list FILE{engine}")
+    files = ["--reference", str(model), "--candidate", str(output), "--lines", "DIR", "--list", "FILE"]
+    engine = ["--engine", "rounding"] if "bf16" in options.precision_map.precisions else []
+    hint("htr-export", "validate", *files, *engine)
 
 
 main.add_command(validate_command)
@@ -135,21 +161,34 @@ main.add_command(doctor_command)
 @click.option("-o", "--output", type=FILE, required=True, help="The folder to write, NAME.htr.")
 @click.option("--report", "reports", type=FILE, multiple=True, help="Folder of 'htr-export validate' on a model.")
 @click.option("--latency", "latencies", type=FILE, multiple=True, help="JSON of 'htr-bench latency' on the models.")
-def bundle(models: tuple[Path, ...], output: Path, reports: tuple[Path, ...], latencies: tuple[Path, ...]) -> None:
+@force_option
+def bundle(
+    models: tuple[Path, ...], output: Path, reports: tuple[Path, ...], latencies: tuple[Path, ...], *, force: bool
+) -> None:
     """Put models, characters, proof and golden vectors into one folder for devices.
 
     The MODELs are one network in several forms: ONNX files, and plans for several GPUs. htr-read takes the fastest
-    that fits; one without a --report of its own is unproven and taken only where no proven one fits.
+    that fits; one without a --report of its own is unproven and taken only where no proven one fits. What is written is
+    tried with its own golden lines on every engine here; an engine that does not read them is not used for that model.
     """
-    with show_progress("bundling"):
+    check_output(output, force=force)
+    with show_progress("bundling") as progress:
         from htr_export.bundle.writer import write_bundle
 
-        manifest = write_bundle(models, output, reports, latencies)
+        manifest = write_bundle(models, output, reports, latencies, force=force, progress=progress)
     total = sum(file["bytes"] for file in manifest["files"].values())
     click.echo(f"wrote  {output} ({len(manifest['files'])} files, {megabytes(total)})")
     for model in manifest["models"]:
-        click.echo(f"model  {model['file']} ({model['precision']}): {model['validation']['verdict']}")
-    click.echo(f"next   htr-read --self-test {output}")
+        verdicts = [f"{one['verdict']} with {engine}" for engine, one in model["validations"].items()]
+        click.echo(f"model  {model['file']} ({model['precision']}): {'; '.join(verdicts) or NOT_VALIDATED}")
+        for engine in model.get("self_test_failed", []):
+            click.echo(
+                Check(
+                    passed=False,
+                    detail=f"{engine} does not read the golden lines of {model['file']}, so it is not used",
+                )
+            )
+    hint("htr-read", "--self-test", str(output), prefix="next   ")
 
 
 @main.command()
@@ -158,6 +197,7 @@ def bundle(models: tuple[Path, ...], output: Path, reports: tuple[Path, ...], la
 @lines_options
 @onnx_options
 @model_options
+@force_option
 def ship(
     checkpoint: Path,
     output: Path,
@@ -169,15 +209,24 @@ def ship(
     dataset: str | None,
     charset_file: Path | None,
     weights: str | None,
+    *,
+    accept_few: bool,
+    force: bool,
     **graph: Any,  # noqa: ANN401
 ) -> None:
     """Turn a training CHECKPOINT into a validated bundle: strip, onnx, validate and bundle in one go.
 
-    What has not changed since the last time is not done again. The lines also serve the range check of fp16 and the
-    calibration of int8. The files between the steps and the validation report
-    lie in NAME.htr.work beside the bundle.
+    It is validated on every engine here that htr-read could choose. What has not changed since the last time is not
+    done again. The lines also serve the range check of fp16 and the calibration of int8. NAME.htr.work beside the
+    bundle keeps the files between the steps and the reports.
     """
     charset = chosen_charset(dataset, charset_file)
+    if not checkpoint.is_file():
+        raise CheckpointError(f"{checkpoint} does not exist; give a training checkpoint")
+    check_output(output, force=force)
+    check_lines(lines_dir, list_file)
+    check_packages(EXPORT)
+    check_packages(["onnxruntime"], "cpu")
     with show_progress("loading PyTorch") as progress:
         from htr_export.ship import ShipRequest
         from htr_export.ship import ship as ship_all
@@ -193,12 +242,16 @@ def ship(
             max_cer_increase,
             limit,
             threads,
+            0 if accept_few else MIN_CHARACTERS,
+            force,
         )
-        steps = ship_all(request, progress)
-    for step in steps:
-        took = f"{step.seconds:.1f} s" if step.done else "unchanged"
-        click.echo(f"{step.name:9}{took:>10}  {step.result}")
-    click.echo(f"report    {request.work / 'report' / 'report.html'}\nnext      htr-read {output} IMAGE")
+        for step in ship_all(request, progress):
+            took = f"{step.seconds:.1f} s" if step.done else "unchanged"
+            click.echo(f"{step.name:9}{took:>10}  {step.result}")
+            for check in step.checks:
+                click.echo(f"{'':21}{check}")
+    click.echo(f"report    {request.report / 'report.html'}")
+    hint("htr-read", str(output), "IMAGE", prefix="next      ")
 
 
 @main.command()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from htr_engines.backends import backends, engines_of
 from htr_engines.bundle import MANIFEST, SCHEMA_VERSION
+from htr_engines.checks import Check
 from htr_engines.errors import ExportError, ParityError
 from htr_engines.files import sha256_of, write_text
 from htr_engines.lines import fingerprint, read_lines
@@ -18,11 +21,11 @@ from htr_export.model import load_model
 from htr_export.onnx.export import OnnxOptions, export_onnx, tool_version
 from htr_export.strip import strip_checkpoint
 from htr_export.validation.parity import ValidationOptions
-from htr_export.validation.report import load_report
-from htr_export.validation.run import ValidationRequest, validate_files
+from htr_export.validation.report import engine_folder, load_report
+from htr_export.validation.run import ValidationRequest, validate_engines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from htr_engines.charset import Charset
@@ -44,6 +47,13 @@ class ShipRequest:
     max_cer_increase: float = 0.1  # percentage points
     limit: int | None = None  # lines to validate on
     threads: int | None = None
+    min_characters: int = 0  # of the lines to validate on
+    force: bool = False  # replace a file that has the name of the bundle
+
+    @property
+    def report(self) -> Path:
+        """The folder of the validation report; those of further engines are beside it."""
+        return self.work / "report"
 
     @property
     def model(self) -> Path:
@@ -63,19 +73,20 @@ class Step:
 
     name: str
     done: bool  # False where nothing had changed since it was last done
-    seconds: float
     result: str
+    checks: tuple[Check, ...] = ()
+    seconds: float = 0.0
 
 
-def ship(request: ShipRequest, progress: Progress = SILENT) -> list[Step]:
+def ship(request: ShipRequest, progress: Progress = SILENT) -> Iterator[Step]:
     """Turn a checkpoint into a validated bundle.
 
     Args:
         request: what to ship.
         progress: told the steps; counts the lines of the validation.
 
-    Returns:
-        The steps in order.
+    Yields:
+        Each step when it is done.
 
     Raises:
         ParityError: if the exported model does not read as well; no bundle is written then.
@@ -87,112 +98,114 @@ def ship(request: ShipRequest, progress: Progress = SILENT) -> list[Step]:
             "'htr-export trt'"
         )
     memory = _Memory(request.work / "steps.json")
-    return [
-        _strip(request, memory, progress),
-        _onnx(request, memory, progress),
-        _validate(request, memory, progress),
-        _bundle(request, memory, progress),
-    ]
+    for step in (_strip, _onnx, _validate, _bundle):
+        progress.step(step.__name__[1:])
+        progress.total(None)
+        began = time.perf_counter()
+        result = step(request, memory, progress)
+        yield replace(result, seconds=time.perf_counter() - began)
 
 
 class _Memory:
-    """Which step was last done with which inputs, and the hash of what it made."""
+    """Which step was last done with which inputs, and the hash of what it made. No file is hashed twice."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._digests: dict[Path, str] = {}
         try:
             self._steps: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             self._steps = {}
 
-    def run(
-        self,
-        name: str,
-        inputs: list[Any],
-        output: Path,
-        work: Callable[[], object],
-    ) -> tuple[bool, float]:
-        """Do the step unless its inputs and its output are as they were; return whether, and the seconds."""
-        start = time.perf_counter()
+    def sha256(self, path: Path) -> str:
+        """Return the SHA-256 of a file, hashed once."""
+        if path not in self._digests:
+            self._digests[path] = sha256_of(path)
+        return self._digests[path]
+
+    def run(self, name: str, inputs: list[Any], output: Path, work: Callable[[], object]) -> bool:
+        """Do the step unless its inputs and its output are as they were; return whether it was done."""
         text = json.dumps([tool_version(), inputs])
         key = hashlib.sha256(text.encode()).hexdigest()
-        if output.is_file() and self._steps.get(name) == [key, sha256_of(output)]:
-            return False, time.perf_counter() - start
+        if output.is_file() and self._steps.get(name) == [key, self.sha256(output)]:
+            return False
         work()
-        self._steps[name] = [key, sha256_of(output)]
+        self._digests.pop(output, None)
+        self._steps[name] = [key, self.sha256(output)]
         write_text(self._path, json.dumps(self._steps, indent=1))
-        return True, time.perf_counter() - start
+        return True
 
 
-def _strip(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
-    progress.step("strip")
-    output = request.work / "model.safetensors"
-    characters = request.charset.characters if request.charset else None
-    inputs = [sha256_of(request.checkpoint) if request.checkpoint.is_file() else None, characters, request.weights]
-    done, seconds = memory.run(
+def _strip(request: ShipRequest, memory: _Memory, _progress: Progress) -> Step:
+    checkpoint, output = request.checkpoint, request.work / "model.safetensors"
+    sha256 = memory.sha256(checkpoint)
+    done = memory.run(
         "strip",
-        inputs,
+        [sha256, request.charset.characters if request.charset else None, request.weights],
         output,
-        lambda: strip_checkpoint(request.checkpoint, output, request.charset, request.weights),
+        lambda: strip_checkpoint(checkpoint, output, request.charset, request.weights, sha256),
     )
-    before, after = request.checkpoint.stat().st_size, output.stat().st_size
-    return Step("strip", done, seconds, f"{before / 1e6:.1f} MB -> {after / 1e6:.1f} MB")
+    return Step("strip", done, f"{checkpoint.stat().st_size / 1e6:.1f} MB -> {output.stat().st_size / 1e6:.1f} MB")
 
 
 def _onnx(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
-    progress.step("onnx")
     model, output = request.work / "model.safetensors", request.model
     lines = read_lines(request.lines_dir, request.list_file) if request.onnx.precision != "fp32" else []
-    done, seconds = memory.run(
+    done = memory.run(
         "onnx",
-        [sha256_of(model), asdict(request.onnx), fingerprint(line.identity for line in lines)],
+        [memory.sha256(model), asdict(request.onnx), fingerprint(line.identity for line in lines)],
         output,
-        lambda: export_onnx(
-            load_model(model),
-            output,
-            request.onnx,
-            lines=lines,
-            progress=progress,
-        ),
+        lambda: export_onnx(load_model(model), output, request.onnx, lines=lines, progress=progress),
     )
-    return Step("onnx", done, seconds, f"{output.stat().st_size / 1e6:.1f} MB, {request.onnx.precision}")
+    return Step("onnx", done, f"{output.stat().st_size / 1e6:.1f} MB, {request.onnx.precision}")
 
 
 def _validate(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
-    progress.step("validate")
-    candidate, report = request.model, request.work / "report"
-    validation = ValidationRequest(
+    """Validate on every engine that htr-read could choose here."""
+    request_of_files = ValidationRequest(
         reference=request.work / "model.safetensors",
-        candidate=candidate,
+        candidate=request.model,
         lines_dir=request.lines_dir,
         list_file=request.list_file,
         threads=request.threads,
         limit=request.limit,
-        report=report,
-        options=ValidationOptions(max_cer_increase=request.max_cer_increase),
+        report=request.report,
+        options=ValidationOptions(max_cer_increase=request.max_cer_increase, min_characters=request.min_characters),
+        sha256=memory.sha256,
     )
-    lines = fingerprint(line.identity for line in read_lines(request.lines_dir, request.list_file)[: request.limit])
-    done, seconds = memory.run(
+    engines = installed_engines()
+    lines = read_lines(request.lines_dir, request.list_file)[: request.limit]
+    identity = fingerprint(line.identity for line in lines)
+    files = [memory.sha256(request_of_files.reference), memory.sha256(request.model)]
+    done = memory.run(
         "validate",
-        [sha256_of(validation.reference), sha256_of(candidate), lines, request.max_cer_increase],
-        report / "report.json",
-        lambda: validate_files(validation, progress),
+        [*files, identity, request.max_cer_increase, request.min_characters, engines],
+        request.report / "report.json",
+        lambda: validate_engines(request_of_files, engines, progress),
     )
-    document = load_report(report)
-    if not document["passed"]:
-        raise ParityError(f"{document['verdict']}; no bundle was written, look at {report / 'report.html'}")
-    return Step("validate", done, seconds, document["verdict"])
+    verdicts = load_report(request.report)["engines"]
+    if not any(one["passed"] for one in verdicts):
+        raise ParityError(f"{verdicts[0]['verdict']}; no bundle was written, look at {request.report / 'report.html'}")
+    passed, tried = (sum(one["passed"] in wanted for one in verdicts) for wanted in ([True], [True, False]))
+    checks = tuple(Check(one["passed"], one["verdict"], one["engine"]) for one in verdicts)
+    return Step("validate", done, f"passed on {passed} of {tried} engines", checks=checks)
+
+
+def installed_engines() -> list[str]:
+    """Return the engines for ONNX files that htr-read could choose with the packages that are installed here."""
+    found = backends()
+    names = [name for name in engines_of(".onnx") if found[name].ranks and find_spec(found[name].package)]
+    return names or engines_of(".onnx")[:1]
 
 
 def _bundle(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
-    progress.step("bundle")
-    progress.total(None)
-    model, report = request.model, request.work / "report"
-    done, seconds = memory.run(
+    tried = [one["engine"] for one in load_report(request.report)["engines"] if one["passed"] is not None]
+    reports = [request.report, *(engine_folder(request.report, engine) for engine in tried[1:])]
+    done = memory.run(
         "bundle",
-        [SCHEMA_VERSION, sha256_of(model), sha256_of(report / "report.json")],
+        [SCHEMA_VERSION, memory.sha256(request.model), [memory.sha256(report / "report.json") for report in reports]],
         request.output / MANIFEST,
-        lambda: write_bundle([model], request.output, [report]),
+        lambda: write_bundle([request.model], request.output, reports, force=request.force, progress=progress),
     )
     total = sum(path.stat().st_size for path in request.output.rglob("*") if path.is_file())
-    return Step("bundle", done, seconds, f"{request.output}, {total / 1e6:.1f} MB")
+    return Step("bundle", done, f"{request.output}, {total / 1e6:.1f} MB")

@@ -32,7 +32,11 @@ class StripReport:
 
 
 def strip_checkpoint(
-    source: Path, target: Path, charset: Charset | None = None, weights: Weights | None = None
+    source: Path,
+    target: Path,
+    charset: Charset | None = None,
+    weights: Weights | None = None,
+    sha256: str | None = None,
 ) -> StripReport:
     """Write the inference network of a checkpoint as ``.safetensors``.
 
@@ -41,13 +45,14 @@ def strip_checkpoint(
         target: the file to write.
         charset: the characters, where the checkpoint does not carry them.
         weights: ``ema`` or ``model``; by default ``ema`` where there is one.
+        sha256: of ``source``, where it is known.
 
     Raises:
         CheckpointError: if it cannot be read, is unsafe, or is of another network.
         CharsetError: if the characters do not fit the head.
     """
     checkpoint = read_checkpoint(source)
-    model = model_from_checkpoint(checkpoint, sha256_of(source), charset, weights)
+    model = model_from_checkpoint(checkpoint, sha256 or sha256_of(source), charset, weights)
     save_model(model, target)
     kept = model.provenance["weights"]
     other = "model" if kept == "ema" else "ema"

@@ -23,7 +23,7 @@ EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
-@click.group(cls=HtrGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=HtrGroup)
 @click.version_option(package_name="htr-export")
 def main() -> None:
     """Measure models on this machine."""

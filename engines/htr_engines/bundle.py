@@ -42,8 +42,7 @@ class BundledModel:
     file: Path
     engines: tuple[str, ...]  # that can run it
     precision: str
-    verdict: str = NOT_VALIDATED  # of the validation of this very file, and the engine that ran it
-    proven: bool = False  # whether that was passed
+    verdicts: Mapping[str, str] = field(default_factory=dict)  # of the validations that it passed, by engine
     latency: Mapping[str, Figure] = field(default_factory=dict)  # by engine
 
 
@@ -189,13 +188,13 @@ def _fixed(axes: Axes, expected: tuple[int | None, ...]) -> Axes:
 
 
 def _model(folder: Path, entry: ModelEntry) -> BundledModel:
-    validation = entry.validation
+    first = {entry.validation.engine: entry.validation} if entry.validation.engine else {}
+    validations = entry.validations or first  # older bundles have no more than one
     return BundledModel(
         file=_inside(folder, entry.file),
         engines=entry.engines,
         precision=entry.precision,
-        verdict=f"{validation.verdict} with {validation.engine}" if validation.engine else NOT_VALIDATED,
-        proven=validation.passed,
+        verdicts={engine: one.verdict for engine, one in validations.items() if one.passed},
         latency=entry.latency,
     )
 

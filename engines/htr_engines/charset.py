@@ -70,10 +70,12 @@ class Charset:
     def check_fits(self, num_classes: int) -> None:
         """Raise :class:`CharsetError` with both numbers unless the network has ``num_classes`` outputs for this set."""
         if num_classes != self.num_classes:
+            fitting = [name for name, characters in PRESETS.items() if len(characters) + 1 == num_classes]
+            named = f", such as --dataset {' or '.join(fitting)}" if fitting else ""
             raise CharsetError(
                 f"the character set has {len(self.characters)} characters, so the head should have "
                 f"{self.num_classes} classes (blank included), but it has {num_classes}; "
-                "give the --dataset or --charset that the network was trained with"
+                f"give the --dataset or --charset that the network was trained with{named}"
             )
 
 

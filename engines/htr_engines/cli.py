@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htr_engines.console import HtrCommand, ModelPath, progress
+from htr_engines.console import HtrCommand, ModelPath, progress, verbosity
 from htr_engines.errors import DataError
 from htr_engines.files import is_file, is_folder
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FORMAT_HELP = "Pages: what is written.  [default: xml with -o, else text]"
 
 
-@click.command(cls=HtrCommand, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=HtrCommand)
 @click.argument("bundle", type=ModelPath())
 @click.argument("images", nargs=-1, metavar="[IMAGE|PAGE.xml|FOLDER|@LIST|-]...")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with confidences and places.")
@@ -79,7 +79,8 @@ def main(
     from htr_engines.recognizer import Recognizer
 
     with Recognizer(bundle, engine, threads, alpha) as recognizer:
-        click.echo(recognizer.selection, err=True)
+        if verbosity() >= 0:
+            click.echo(recognizer.selection if verbosity() else recognizer.selection.brief, err=True)
         if documents:
             from htr_engines.pages.command import PageOptions
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import shlex
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
     from htr_engines.progress import Progress
 
+HELP = {"help_option_names": ["-h", "--help"]}
+_VERBOSITY = "htr_engines.verbosity"  # in the context that a command and its callbacks share
 # The extra of the wheel that brings each package that the base install lacks.
 EXPORT = ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "rapidfuzz", "jinja2")
 EXTRAS = {
@@ -51,7 +55,19 @@ class ModelPath(click.Path):
 
 
 class HtrCommand(click.Command):
-    """A command whose foreseeable failures end in one sentence on stderr and the exit code of their kind."""
+    """A command whose foreseeable failures end in one sentence on stderr and the exit code of their kind.
+
+    All have ``-h``, ``-q`` (results and errors only) and ``-v`` (more, and tracebacks of errors).
+    """
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401
+        settings["context_settings"] = HELP | (settings.get("context_settings") or {})
+        super().__init__(*arguments, **settings)
+        for names, level, text in (
+            (["-q", "--quiet"], -1, "Print results and errors only."),
+            (["-v", "--verbose"], 1, "Say more: why an engine was chosen, where an error comes from."),
+        ):
+            self.params.append(_verbosity_option(names, level, text))
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
         """Run the command."""
@@ -61,6 +77,8 @@ class HtrCommand(click.Command):
         try:
             return super().invoke(ctx)
         except HtrError as error:
+            if verbosity() > 0:
+                traceback.print_exc()
             _fail(str(error), error.exit_code)
         except BrokenPipeError:
             sys.stderr.close()
@@ -86,6 +104,31 @@ class HtrGroup(click.Group):
 
     command_class = HtrCommand
     group_class = type
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401
+        settings["context_settings"] = HELP | (settings.get("context_settings") or {})
+        super().__init__(*arguments, **settings)
+
+
+def verbosity() -> int:
+    """Return -1 under ``--quiet``, 1 under ``--verbose``, else 0."""
+    context = click.get_current_context(silent=True)
+    level: int = context.meta.get(_VERBOSITY, 0) if context else 0
+    return level
+
+
+def hint(*words: str, prefix: str = "next  ") -> None:
+    """Print a command to go on with, quoted for the shell; nothing under ``--quiet``."""
+    if verbosity() >= 0:
+        click.echo(f"{prefix}{shlex.join(words)}")
+
+
+def _verbosity_option(names: list[str], level: int, text: str) -> click.Option:
+    def remember(context: click.Context, _option: click.Parameter, given: bool) -> None:
+        if given:
+            context.meta[_VERBOSITY] = level
+
+    return click.Option(names, is_flag=True, expose_value=False, callback=remember, help=text)
 
 
 def _fail(message: str, code: int) -> None:
@@ -129,7 +172,8 @@ def progress(console: Console | None = None) -> Bars:
         TextColumn("left"),
         TimeRemainingColumn(),
         console=console,
-        disable=not console.is_terminal,
+        disable=not console.is_terminal or verbosity() < 0,
+        redirect_stdout=sys.stdout.isatty(),  # elsewhere results go to stdout, not above the bar
         transient=True,
     )
 

@@ -97,7 +97,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         _lock(handle)
-        with _told_of_full_disk(target):
+        with _named_errors(temporary, target):
             yield temporary
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
@@ -117,7 +117,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     handle = os.open(temporary, os.O_RDONLY)
     try:
         _lock(handle)
-        with _told_of_full_disk(target):
+        with _named_errors(temporary, target):
             yield temporary
         temporary.chmod(0o777 & ~_umask())
         if target.exists():
@@ -140,11 +140,15 @@ def write_text(target: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def _told_of_full_disk(target: Path) -> Iterator[None]:
-    """Some writers report a full disk in words of their own, without the system's error number."""
+def _named_errors(temporary: Path, target: Path) -> Iterator[None]:
+    """Name the target in errors that name the temporary path, and a full disk by the system's error number.
+
+    Some writers report it in words of their own.
+    """
     try:
         yield
-    except HtrError:
+    except HtrError as error:
+        error.args = tuple(str(part).replace(str(temporary), str(target)) for part in error.args)
         raise
     except Exception as error:
         if isinstance(error, OSError):

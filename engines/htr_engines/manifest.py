@@ -56,6 +56,7 @@ class ModelEntry:
     engines: tuple[str, ...]  # that can run it
     precision: str
     validation: ValidationEntry
+    validations: Mapping[str, ValidationEntry] = field(default_factory=dict)  # those that were passed, by engine
     latency: Mapping[str, Figure] = field(default_factory=dict)  # by engine
 
 

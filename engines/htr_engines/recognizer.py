@@ -77,7 +77,7 @@ class Recognizer(Closeable):
         if verify:
             with ExitStack() as stack:
                 stack.callback(self.close)
-                self.bundle.check_unchanged(apart_from=self.selection.model.file)
+                self.bundle.check_unchanged(apart_from=self.selection.offer.model.file)
                 stack.pop_all()
 
     def __reduce__(self) -> tuple[Callable[..., Recognizer], tuple[Any, ...]]:

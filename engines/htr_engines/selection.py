@@ -2,7 +2,7 @@
 
 Every pair of a model and an engine that can run it is put in order, and the first that opens is taken:
 
-1. models that a validation passed come before those that none did;
+1. pairs that a validation passed come first, then models that passed on another engine, then all others;
 2. then the faster comes first, by the ranks that the backends state;
 3. among the pairs whose latency the bundle carries for this very machine, the measured figures decide.
 
@@ -38,6 +38,18 @@ class Offer:
     def __str__(self) -> str:
         return f"{self.engine} with {self.model.file.name}"
 
+    @property
+    def doubt(self) -> int:
+        """0 if the pair is proven, 1 if the model is with another engine, 2 if it is not."""
+        return 0 if self.engine in self.model.verdicts else 1 if self.model.verdicts else 2
+
+    @property
+    def verdict(self) -> str:
+        """The verdict on the pair, or that there is none."""
+        if self.doubt == 1:
+            return f"{NOT_VALIDATED} with {self.engine}, but with {', '.join(self.model.verdicts)}"
+        return f"{self.model.verdicts[self.engine]} with {self.engine}" if self.doubt == 0 else NOT_VALIDATED
+
     def open(self, threads: int | None = None) -> Engine:
         """Open the model, or raise the error that says why it does not fit."""
         return open_engine(self.bundle.read_model(self.model), self.engine, threads)
@@ -62,13 +74,18 @@ class PassedOver:
 class Selection:
     """An open engine, and how it was found."""
 
-    model: BundledModel
+    offer: Offer
     engine: Engine
     passed_over: tuple[PassedOver, ...]
 
+    @property
+    def brief(self) -> str:
+        """What reads, without what was passed over."""
+        model = self.offer.model
+        return f"{self.offer.engine} reads {model.file.name} ({model.precision}; {self.offer.verdict})"
+
     def __str__(self) -> str:
-        text = f"{self.engine.info.engine} reads {self.model.file.name} ({self.model.precision}; {self.model.verdict})"
-        return f"{text}; passed over: {_list(self.passed_over)}" if self.passed_over else text
+        return f"{self.brief}; passed over: {_list(self.passed_over)}" if self.passed_over else self.brief
 
 
 def offers(bundle: Bundle, engine: str | None = None) -> list[Offer]:
@@ -114,7 +131,7 @@ def select(bundle: Bundle, engine: str | None = None, threads: int | None = None
         names = ", ".join(dict.fromkeys(name for model in bundle.models for name in model.engines))
         raise EngineError(f"{bundle.folder} has no model for {engine}; it serves: {names}")
     failures: dict[Offer, HtrError] = {}
-    for offer in sorted(fastest_first, key=lambda offer: not offer.model.proven):
+    for offer in sorted(fastest_first, key=lambda offer: offer.doubt):
         try:
             opened = offer.open(threads)
         except BundleError:
@@ -124,7 +141,7 @@ def select(bundle: Bundle, engine: str | None = None, threads: int | None = None
             continue
         faster = fastest_first[: fastest_first.index(offer)]
         reasons = [PassedOver(other, _reason(other, failures.get(other))) for other in faster]
-        return Selection(offer.model, opened, tuple(reasons))
+        return Selection(offer, opened, tuple(reasons))
     if engine is not None:
         raise next(iter(failures.values()))
     reasons = [PassedOver(offer, _reason(offer, error)) for offer, error in failures.items()]

@@ -8,63 +8,100 @@ from typing import TYPE_CHECKING, Any
 
 from htr_engines.backends import engines_of
 from htr_engines.backends.tensorrt.sidecar import content_mismatch, gpus_of, read_sidecar, sidecar_path
-from htr_engines.bundle import FORMAT, MANIFEST, NOT_VALIDATED, SCHEMA_VERSION
+from htr_engines.bundle import FORMAT, MANIFEST, SCHEMA_VERSION
 from htr_engines.errors import BundleError, DataError, ParityError
-from htr_engines.files import atomic_folder, sha256_of
+from htr_engines.files import atomic_folder, sha256_of, write_text
 from htr_engines.host import hardware_of
+from htr_engines.progress import SILENT
 from htr_export.bundle.golden import sample_lines, write_golden
+from htr_export.bundle.proof import add_verdicts, remove_engines, set_verdicts, try_bundle
 from htr_export.model import PROVENANCE, parse_metadata
 from htr_export.onnx.file import read_onnx
-from htr_export.validation.report import load_report
+from htr_export.preflight import check_output
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from htr_engines.backends.base import TensorInfo
+    from htr_engines.checks import Check
+    from htr_engines.progress import Progress
 
 LATENCY_KIND = "htr-bench latency"
 
 
 def write_bundle(
-    models: Sequence[Path], target: Path, reports: Sequence[Path] = (), latencies: Sequence[Path] = ()
+    models: Sequence[Path],
+    target: Path,
+    reports: Sequence[Path] = (),
+    latencies: Sequence[Path] = (),
+    *,
+    force: bool = False,
+    progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Write a bundle, atomically.
 
     Args:
         models: ONNX files and plans of one network.
         target: the folder to write; an older bundle there is replaced.
-        reports: of ``htr-export validate``, each on one of the models. A model without one is bundled as unproven.
+        reports: of ``htr-export validate``, each on one of the models and one engine. A model without one is bundled as
+            unproven; an engine on which it failed, or fails its self-test here, is not among its engines.
         latencies: JSON files of ``htr-bench latency``; their figures help to choose among the models.
+        force: replace a file that has the name of ``target``.
+        progress: told the steps.
 
     Returns:
         The manifest.
 
     Raises:
-        BundleError: if the models or the reports do not belong together, or ``target`` is something else.
-        ParityError: if a report says that its model failed.
+        BundleError: if the models or the reports do not belong together, or are not whole.
+        ExportError: if ``target`` is something else than a bundle.
+        ParityError: if a model failed on every engine that it was validated on, or fails its self-test on every engine.
     """
     names = [path.name for path in models]
     if len(set(names)) != len(names):
         raise BundleError(f"two models share a file name ({', '.join(names)}); rename one")
-    if target.exists() and not (target / MANIFEST).is_file():
-        raise BundleError(f"{target} exists and is no bundle; give another name")
-    digests = {sha256_of(path): path.name for path in models if path.is_file()}
-    verdicts = _verdicts(reports, digests)
-    figures = _figures(latencies, digests)
+    check_output(target, force=force)
     with atomic_folder(target) as folder:
         entries = [_add_model(path, folder) for path in models]
         metadata = entries[0]["metadata"]
         if any(_identity(entry["metadata"]) != _identity(metadata) for entry in entries):
             raise BundleError("the models have different characters or networks; bundle one network at a time")
+        digests = {sha256_of(folder / name): name for name in names}
+        add_verdicts(entries, digests, reports)
+        figures = _figures(latencies, digests)
         for entry in entries:
-            entry["validation"] = verdicts.get(entry["file"], {"verdict": NOT_VALIDATED, "passed": False})
             entry["latency"] = figures.get(entry["file"], {})
+        progress.step("writing golden lines")
         golden = write_golden(folder, entries, sample_lines(reports))
-        manifest = _manifest(folder, metadata, entries, golden)
-        text = json.dumps(manifest, ensure_ascii=False, indent=1)
-        (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        known = {name: digest for digest, name in digests.items()}
+        manifest = _manifest(folder, metadata, entries, golden, known)
+        write_text(folder / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
+        progress.step("self-test")
+        if _remove_failed(manifest["models"], try_bundle(folder)):
+            write_text(folder / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
     return manifest
+
+
+def _remove_failed(entries: Sequence[dict[str, Any]], tried: Mapping[tuple[str, str], Sequence[Check]]) -> bool:
+    """Take away the engines that do not read the golden lines as expected; return whether there were any.
+
+    Raises:
+        ParityError: if a model fails on all engines that were tried.
+    """
+    removed = False
+    for entry in entries:
+        found = {engine: failed for (name, engine), failed in tried.items() if name == entry["file"]}
+        failed = {engine for engine, checks in found.items() if checks}
+        if failed and len(failed) == len(found):
+            lines = "\n".join(str(check) for checks in found.values() for check in checks)
+            raise ParityError(f"{entry['file']} does not pass its self-test here; no bundle was written\n{lines}")
+        if failed:
+            removed = True
+            remove_engines(entry, failed)
+            entry["self_test_failed"] = sorted(failed)
+            set_verdicts(entry, {name: one for name, one in entry["validations"].items() if name not in failed})
+    return removed
 
 
 def _identity(metadata: Mapping[str, str]) -> list[str | None]:
@@ -117,40 +154,6 @@ def _tensor(info: TensorInfo) -> dict[str, Any]:
     return {"name": info.name, "dtype": info.dtype, "shape": list(info.shape)}
 
 
-def _verdicts(reports: Sequence[Path], digests: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Return the verdicts of the reports by the file name of the model that each is about."""
-    verdicts: dict[str, dict[str, Any]] = {}
-    for report in reports:
-        document = load_report(report)
-        if not document["passed"]:
-            raise ParityError(f"{report} says: {document['verdict']}; a model that failed is not bundled as validated")
-        candidate = document["inputs"]["candidate"]
-        name = digests.get(candidate["sha256"])
-        if name is None:
-            raise BundleError(
-                f"{report} is about another file (SHA-256 {candidate['sha256'][:12]}...); validate the model again"
-            )
-        if name in verdicts:
-            raise BundleError(f"two of the reports are about {name}; give one for each model")
-        verdicts[name] = _verdict(document)
-    return verdicts
-
-
-def _verdict(document: dict[str, Any]) -> dict[str, Any]:
-    result, candidate = document["result"], document["inputs"]["candidate"]
-    kept = ("mode", "lines", "changed", "reference_rates", "candidate_rates", "cer_increase", "wer_increase")
-    return {
-        "verdict": document["verdict"],
-        "passed": True,
-        "file": candidate["file"],
-        "engine": candidate["engine"],
-        "created": document["created"],
-        "lines_sha256": document["inputs"]["lines_sha256"],
-        "max_cer_increase": result["options"]["max_cer_increase"],
-        **{name: result[name] for name in kept},
-    }
-
-
 def _figures(latencies: Sequence[Path], digests: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Return the median latencies of one line by file name and engine."""
     figures: dict[str, dict[str, Any]] = {}
@@ -176,7 +179,11 @@ def _median(measurements: Sequence[dict[str, Any]]) -> float | None:
 
 
 def _manifest(
-    folder: Path, metadata: Mapping[str, str], entries: list[dict[str, Any]], golden: list[dict[str, Any]]
+    folder: Path,
+    metadata: Mapping[str, str],
+    entries: list[dict[str, Any]],
+    golden: list[dict[str, Any]],
+    known: Mapping[str, str],
 ) -> dict[str, Any]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
@@ -191,7 +198,10 @@ def _manifest(
         "golden": golden,
         "provenance": {name: metadata[name] for name in PROVENANCE if name in metadata},
         "files": {
-            path.relative_to(folder).as_posix(): {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+            path.relative_to(folder).as_posix(): {
+                "sha256": known.get(path.relative_to(folder).as_posix()) or sha256_of(path),
+                "bytes": path.stat().st_size,
+            }
             for path in files
         },
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from htr_export.precision.precision_map import PrecisionMap
 from htr_export.search.groups import REST, Group
 from htr_export.search.journal import Outcome, Part, Trial
 from htr_export.search.timing import Latency, compare_latency, proxy_latency
+from htr_export.validation.caching import CachingEngine
 from htr_export.validation.parity import validate
 from htr_export.validation.result import ValidationOptions
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from htr_engines.backends.base import Engine, EngineInfo
+    from htr_engines.backends.base import Engine
     from htr_engines.charset import Charset
     from htr_engines.lines import Line
     from htr_engines.preprocess import Preprocessing
@@ -130,26 +130,6 @@ class Bench(Closeable):
     def close(self) -> None:
         """Free the engine of the float32 graph."""
         self._stack.close()
-
-
-class CachingEngine(Closeable):
-    """An engine that runs each batch once and gives the logits again whenever the batch comes back."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._logits: dict[bytes, NDArray[np.float32]] = {}
-
-    @property
-    def info(self) -> EngineInfo:
-        """Facts of the engine."""
-        return self._engine.info
-
-    def infer(self, image_N1HW: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the logits [N,W/4,C] of a batch float32 [N,1,64,W] in [0,1]."""
-        key = hashlib.sha256(image_N1HW.tobytes() + str(image_N1HW.shape).encode("ascii")).digest()
-        if key not in self._logits:
-            self._logits[key] = self._engine.infer(image_N1HW)
-        return self._logits[key]
 
 
 def map_of(lowered: Mapping[str, Precision], groups: Sequence[Group], calibration: Calibration) -> PrecisionMap:

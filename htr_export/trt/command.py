@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from htr_engines.checks import Check
-from htr_engines.console import HtrCommand, show_progress
+from htr_engines.console import HtrCommand, hint, show_progress
 from htr_engines.limits import RANGE_LINES
+from htr_export.preflight import check_output, force_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +70,7 @@ def shapes_option(which: str) -> Callable[..., Any]:
 @click.option(
     "--target", "targets", metavar="sm86,sm89", callback=parsed_by("parse_targets"), help="TensorRT-RTX only."
 )
+@force_option
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would be done.")
 def trt_command(
     model: Path,
@@ -76,6 +78,8 @@ def trt_command(
     lines_dir: Path | None,
     list_file: Path | None,
     targets: tuple[str, ...] | None,
+    *,
+    force: bool,
     dry_run: bool,
     **settings: Any,  # noqa: ANN401 - the options that PlanOptions holds under the same names
 ) -> None:
@@ -100,6 +104,7 @@ def trt_command(
         options = PlanOptions(targets=targets or (), **settings)
         lines = read_lines(lines_dir, list_file) if lines_dir else []
         prepared = prepare(model, output, options, has_lines=bool(lines))
+        check_output(prepared.target, force=force)
         if dry_run:
             _, checks = parse_prepared(prepared, lines, progress)
         else:
@@ -142,5 +147,5 @@ def print_made(made: BuiltPlan) -> None:
     size = f"{sidecar.plan_bytes / 1e6:.1f} MB"
     click.echo(f"wrote {made.plan} ({size}, {sidecar.precision}, {sidecar.seconds:.1f} s) and {made.plan.name}.json")
     click.echo(f"for   {sidecar.runtime} {sidecar.runtime_version} on {gpus_of(sidecar)}")
-    command = f"htr-export validate --reference MODEL.safetensors --candidate {made.plan} --lines DIR --list FILE"
-    click.echo(f"next  where it is to run: {command}")
+    command = ["--reference", "MODEL.safetensors", "--candidate", str(made.plan), "--lines", "DIR", "--list", "FILE"]
+    hint("htr-export", "validate", *command, prefix="next  where it is to run: ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from htr_export.validation.tensors import TensorDifference
 
 
+AMOUNT = "amount"  # the name of the check that there are enough characters
+
+
 def judge(findings: Findings, options: ValidationOptions) -> ValidationResult:
     """Compute the rates, their differences and the checks; the candidate passes if all checks do."""
     records = findings.records
@@ -42,12 +46,16 @@ def judge(findings: Findings, options: ValidationOptions) -> ValidationResult:
         options,
     )
     checks = _checks(findings.tensors, findings.batching, cer_increase, mode, options.max_cer_increase)
+    characters = sum(errors.chars for errors in now)
+    if options.min_characters:
+        checks += (_amount_check(characters, len(now), options.min_characters),)
     return ValidationResult(
         mode=mode,
         passed=not failures(checks),
         checks=checks,
         lines=len(records),
         lines_with_transcript=with_transcript,
+        characters=characters,
         changed=sum(record.changed for record in records),
         reference_rates=_rates(was) if mode == "transcripts" else None,
         candidate_rates=_rates(now),
@@ -104,6 +112,14 @@ def _checks(
         _batch_check("batch size", f"{size} against single lines", batching.single, batching.tolerance),
         Check(increase.high <= bound, f"{what} {interval}", "accuracy"),
     )
+
+
+def _amount_check(characters: int, lines: int, needed: int) -> Check:
+    if characters >= needed:
+        return Check(passed=True, detail=f"{characters} characters (at least {needed})", name=AMOUNT)
+    more = math.ceil(needed * lines / max(characters, 1))
+    detail = f"{characters} characters on {lines} lines; {needed} prove something, about {more} such lines"
+    return Check(passed=False, detail=f"{detail}; add lines, or --accept-few", name=AMOUNT)
 
 
 def _finite_check(tensors: TensorDifference) -> Check:

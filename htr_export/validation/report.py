@@ -63,11 +63,20 @@ class Inputs:
     lines_sha256: str  # over the names, images and transcripts of the lines that were read
 
 
-def describe_side(path: Path, info: EngineInfo, precision: str) -> Side:
+@dataclass(frozen=True)
+class EngineVerdict:
+    """What came of the candidate on one engine."""
+
+    engine: str
+    passed: bool | None  # None: it was not tried
+    verdict: str  # or why it was not tried
+
+
+def describe_side(path: Path, sha256: str, info: EngineInfo, precision: str) -> Side:
     """Return the facts of a model file and of the engine that ran it."""
     return Side(
         file=printable(path.name),
-        sha256=sha256_of(path),
+        sha256=sha256,
         bytes=path.stat().st_size,
         engine=info.engine,
         version=info.version,
@@ -77,13 +86,14 @@ def describe_side(path: Path, info: EngineInfo, precision: str) -> Side:
     )
 
 
-def to_document(result: ValidationResult, inputs: Inputs) -> dict[str, Any]:
+def to_document(result: ValidationResult, inputs: Inputs, engines: Sequence[EngineVerdict] = ()) -> dict[str, Any]:
     """Return a validation as the JSON document of the report."""
     content = {
         "passed": result.passed,
         "verdict": verdict(result),
         "notes": notes(result, inputs.lines_listed),
         "inputs": asdict(inputs),
+        "engines": [asdict(one) for one in engines],
         "result": asdict(result),
         "samples": [],
     }
@@ -127,6 +137,11 @@ def write_report(
     write_text(folder / "report.html", templates.get_template("report.html.j2").render(values))
     write_text(folder / "report.md", templates.get_template("report.md.j2").render(values))
     write_document(folder / "report.json", report)
+
+
+def engine_folder(folder: Path, engine: str) -> Path:
+    """Return the folder of the report on a further engine, beside that on the first."""
+    return folder.with_name(f"{folder.name}-{engine}")
 
 
 def prepare_folder(folder: Path) -> None:

@@ -23,6 +23,7 @@ class ValidationOptions:
 
     max_cer_increase: float = 0.1  # percentage points that the interval's upper end may reach
     batch_size: int = 8
+    min_characters: int = 0  # that the lines hold, below which nothing is proven
     precision: str = "fp32"  # of the candidate; sets the tolerance of the batch checks
     resamples: int = RESAMPLES  # of the bootstrap
     seed: int = SEED  # of the bootstrap
@@ -81,6 +82,7 @@ class ValidationResult:
     checks: tuple[Check, ...]
     lines: int  # that were read
     lines_with_transcript: int
+    characters: int  # in the transcripts; in agreement mode in the reference's readings
     changed: int  # lines that the two read differently
     reference_rates: Rates | None  # None in agreement mode
     candidate_rates: Rates  # in agreement mode against the reference's readings

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from htr_engines.checks import failures
+from htr_export.validation.judgement import AMOUNT
 
 if TYPE_CHECKING:
     from htr_export.validation.result import ValidationResult
@@ -21,6 +23,8 @@ def verdict(result: ValidationResult) -> str:
     if result.passed:
         return f"PASSED on {lines}{how}"
     failed = ", ".join(check.name for check in failures(result.checks))
+    if failed == AMOUNT:
+        return f"NOT ENOUGH LINES{how}: {failures(result.checks)[0].detail}"
     return f"FAILED on {lines}{how}: {failed}"
 
 
@@ -55,6 +59,14 @@ def notes(result: ValidationResult, listed: int) -> list[str]:
     counted = result.lines_with_transcript or result.lines
     if counted < FEW_LINES:
         found.append(f"An interval from {_lines(counted)} is rough; {FEW_LINES} or more make it trustworthy.")
+    bound = result.options.max_cer_increase
+    # The rule of three: an event that never came in N trials has a probability below 3/N, with 95 % confidence
+    # (Hanley and Lippman-Hand, "If nothing goes wrong, is everything all right?", JAMA 249, 1983).
+    if bound and result.characters < (needed := math.ceil(300 / bound)):
+        found.append(
+            f"{result.characters} characters cannot show an increase of {bound:g} points even where no reading "
+            f"changes; {needed} or more can (rule of three)."
+        )
     return found
 
 

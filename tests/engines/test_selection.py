@@ -15,6 +15,7 @@ from helpers.trt_fakes import install, profile, write_plan
 
 from htr_engines import Recognizer
 from htr_engines.bundle import open_bundle
+from htr_engines.checks import Check
 from htr_engines.cli import main as htr_read
 from htr_engines.errors import BundleError, DataError, EngineError, ParityError
 from htr_engines.files import sha256_of
@@ -82,7 +83,7 @@ def selected(bundle, engine=None):
     """Return engine and file of what a bundle is read with, and the whole line about it."""
     found = select(open_bundle(bundle), engine)
     with found.engine as opened:
-        return opened.info.engine, found.model.file.name, str(found)
+        return opened.info.engine, found.offer.model.file.name, str(found)
 
 
 @pytest.fixture(autouse=True)
@@ -125,16 +126,68 @@ def test_on_a_cpu_the_fastest_is_int8_if_it_is_as_well_proven(tmp_path, fp32, in
     assert selected(tmp_path / "a.htr")[:2] == ("openvino", "model.int8.onnx")
     reports = [make_report(tmp_path / "r1", fp32), make_report(tmp_path / "r2", int8)]
     write_bundle([fp32, int8], tmp_path / "b.htr", reports)
-    assert selected(tmp_path / "b.htr")[:2] == ("openvino", "model.int8.onnx")
+    assert selected(tmp_path / "b.htr")[:2] == ("onnxruntime", "model.int8.onnx")
+    reports.append(make_report(tmp_path / "r3", int8, "openvino"))
+    write_bundle([fp32, int8], tmp_path / "c.htr", reports)
+    assert selected(tmp_path / "c.htr")[:2] == ("openvino", "model.int8.onnx")
+
+
+def test_a_verdict_belongs_to_a_file_and_an_engine(tmp_path, fp32, int8):
+    reports = [
+        make_report(tmp_path / "r", fp32),
+        make_report(tmp_path / "s", fp32, "openvino"),
+        make_report(tmp_path / "t", int8),
+        make_report(tmp_path / "u", int8, "openvino", passed=False),
+    ]
+    manifest = write_bundle([int8, fp32], tmp_path / "a.htr", reports)
+    assert [list(entry["validations"]) for entry in manifest["models"]] == [
+        ["onnxruntime"],
+        ["onnxruntime", "openvino"],
+    ]
+    assert "openvino" not in manifest["models"][0]["engines"]  # on which the model failed
+    assert selected(tmp_path / "a.htr")[:2] == ("onnxruntime", "model.int8.onnx")
+    engine, file, why = selected(tmp_path / "a.htr", "openvino")
+    assert (engine, file) == ("openvino", "model.onnx")
+    assert "PASSED on 100 lines with openvino" in why
+
+
+def test_manifests_of_one_verdict_still_open(tmp_path, fp32):
+    write_bundle([fp32], tmp_path / "a.htr", [make_report(tmp_path / "r", fp32)])
+    path = tmp_path / "a.htr" / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    del manifest["models"][0]["validations"]
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    (model,) = open_bundle(tmp_path / "a.htr").models
+    assert model.verdicts == {"onnxruntime": "PASSED on 100 lines"}
+    assert "not validated with openvino, but with onnxruntime" in selected(tmp_path / "a.htr", "openvino")[2]
+
+
+def test_an_engine_that_fails_the_self_test_is_not_used(tmp_path, fp32, monkeypatch):
+    from htr_export.bundle import proof
+
+    def fail_on(engines):
+        def self_test(_bundle, _model, engine):
+            yield Check(engine.info.engine not in engines, "line-0.png: reads 'b', not 'a'")
+
+        monkeypatch.setattr(proof, "self_test", self_test)
+
+    fail_on({"openvino"})
+    manifest = write_bundle([fp32], tmp_path / "a.htr")
+    assert manifest["models"][0]["self_test_failed"] == ["openvino"]
+    assert selected(tmp_path / "a.htr")[0] == "onnxruntime"
+    fail_on({"openvino", "onnxruntime"})
+    with pytest.raises(ParityError, match="does not pass its self-test"):
+        write_bundle([fp32], tmp_path / "b.htr")
+    assert not (tmp_path / "b.htr").exists()
 
 
 def test_a_faster_model_without_proof_is_not_taken_and_that_is_said(tmp_path, fp32, int8):
     manifest = write_bundle([int8, fp32], tmp_path / "a.htr", [make_report(tmp_path / "r", fp32)])
     assert [entry["validation"]["passed"] for entry in manifest["models"]] == [False, True]
     engine, file, why = selected(tmp_path / "a.htr")
-    assert (engine, file) == ("openvino", "model.onnx")
+    assert (engine, file) == ("onnxruntime", "model.onnx")
     assert "(fp32; PASSED on 100 lines with onnxruntime)" in why
-    assert "openvino with model.int8.onnx (not validated)" in why
+    assert "openvino with model.int8.onnx, model.onnx (not validated)" in why
     assert "\n" not in why
 
 
@@ -143,19 +196,20 @@ def test_the_proof_of_one_model_says_nothing_of_another(tmp_path, fp32, int8):
     with pytest.raises(BundleError, match="about another file"):
         write_bundle([int8], tmp_path / "a.htr", [report])
     with pytest.raises(BundleError, match=r"two of the reports are about model\.onnx"):
-        write_bundle([fp32, int8], tmp_path / "a.htr", [report, make_report(tmp_path / "s", fp32, "openvino")])
+        write_bundle([fp32, int8], tmp_path / "a.htr", [report, make_report(tmp_path / "s", fp32)])
     with pytest.raises(ParityError, match="FAILED"):
         write_bundle([fp32, int8], tmp_path / "a.htr", [report, make_report(tmp_path / "t", int8, passed=False)])
     assert not (tmp_path / "a.htr").exists()
 
 
 def test_of_several_plans_the_one_for_this_gpu_is_taken(gpu, tmp_path, fp32, plans, image):
-    reports = [make_report(tmp_path / f"r{number}", path) for number, path in enumerate((fp32, *plans))]
+    reports = [make_report(tmp_path / "r0", fp32)]
+    reports += [make_report(tmp_path / f"r{path.name}", path, "tensorrt") for path in plans]
     write_bundle([fp32, *reversed(plans)], tmp_path / "a.htr", reports)
-    result = read(tmp_path / "a.htr", image)
+    result = read(tmp_path / "a.htr", image, "-v")
     assert result.exit_code == 0, result.output
     (line,) = result.stderr.splitlines()
-    assert line.startswith("tensorrt reads model.sm86.plan (fp16; PASSED on 100 lines with onnxruntime)")
+    assert line.startswith("tensorrt reads model.sm86.plan (fp16; PASSED on 100 lines with tensorrt)")
     assert "model.sm87.plan (it was built for compute capability 8.7, this GPU has compute capability 8.6)" in line
     assert result.stdout == read(tmp_path / "a.htr", image, "--engine", "onnxruntime").stdout
     assert gpu.leaks() == {}
@@ -166,7 +220,7 @@ def test_without_its_gpu_a_bundle_of_plans_is_read_on_the_cpu(monkeypatch, tmp_p
     gpu.devices = 0
     install(monkeypatch, gpu)
     write_bundle([fp32, *plans], tmp_path / "a.htr")  # needs no GPU either
-    result = read(tmp_path / "a.htr", image)
+    result = read(tmp_path / "a.htr", image, "-v")
     assert result.exit_code == 0, result.output
     assert result.stderr.startswith("openvino reads model.onnx")
     assert "tensorrt with model.sm86.plan, model.sm87.plan (there is no NVIDIA GPU here)" in result.stderr
@@ -329,7 +383,9 @@ def test_the_command_says_what_is_proven(tmp_path, fp32, int8):
 def test_an_engine_that_is_not_installed_is_passed_over(monkeypatch, tmp_path, fp32, image):
     write_bundle([fp32], tmp_path / "a.htr")
     monkeypatch.setitem(sys.modules, "openvino", None)
-    result = read(tmp_path / "a.htr", image)
+    assert read(tmp_path / "a.htr", image).stderr == "onnxruntime reads model.onnx (fp32; not validated)\n"
+    assert read(tmp_path / "a.htr", image, "-q").stderr == ""
+    result = read(tmp_path / "a.htr", image, "-v")
     assert result.exit_code == 0, result.output
     assert result.stderr.startswith("onnxruntime reads model.onnx (fp32; not validated); passed over: ")
     assert "openvino with model.onnx (not installed)" in result.stderr

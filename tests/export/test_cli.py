@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import json
+import shlex
 import subprocess
 import sys
+from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -47,7 +50,7 @@ def test_strip_takes_a_charset_file(checkpoint, tmp_path):
     [
         (["strip", "none.pth", "-o", "m.safetensors"], 1, "does not exist"),
         (["strip", "CHECKPOINT", "-o", "m.bin"], 2, ".safetensors"),
-        (["strip", "CHECKPOINT", "-o", "m.safetensors", "--dataset", "iam"], 1, "79 characters"),
+        (["strip", "CHECKPOINT", "-o", "m.safetensors", "--dataset", "IAM"], 1, "79 characters"),
         (["strip", "CHECKPOINT", "-o", "m.safetensors", "--dataset", "mnist"], 2, "mnist"),
         (["strip", "CHECKPOINT", "-o", "m.safetensors", "--dataset", "iam", "--charset", "x"], 2, "not both"),
         (["onnx", "CHECKPOINT", "-o", "m.onnx", "--width", "77"], 1, "multiple of 8"),
@@ -65,6 +68,76 @@ def test_mistakes_end_in_one_line_and_their_exit_code(checkpoint, tmp_path, monk
     assert said in result.stderr
     assert "Traceback" not in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+@pytest.mark.parametrize("command", [[], *([name] for name in main.commands)])
+def test_every_command_explains_itself(command, option):
+    result = run(*command, option)
+    assert result.exit_code == 0
+    assert "--help" in result.stdout
+    assert not command or "--quiet" in result.stdout
+
+
+def test_what_is_not_an_older_product_is_not_replaced(checkpoint, tmp_path):
+    output = tmp_path / "m.safetensors"
+    output.write_text("my diary", encoding="utf-8")
+    result = run("strip", checkpoint, "-o", output)
+    assert result.exit_code == 1
+    assert "is not an older one of its kind; give another path, or --force" in result.stderr
+    assert output.read_text(encoding="utf-8") == "my diary"
+    assert run("strip", checkpoint, "-o", output, "--force").exit_code == 0
+    assert run("strip", checkpoint, "-o", output).exit_code == 0  # a product of ours
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["bundle", "x.onnx", "-o", "."], "other files"),
+        (["onnx", "m.safetensors", "-o", "other.onnx"], "--force"),
+        (["onnx", "m.safetensors", "-o", "other.onnx/m.onnx"], "is a file"),
+        (["ship", "other.onnx", "-o", "b.htr", "--lines", ".", "--list", "none.ln"], "none.ln does not exist"),
+        (["ship", "other.onnx", "-o", "b.htr", "--lines", ".", "--list", "names.ln"], "any other of the 2 images"),
+        (["ship", "none.pth", "-o", "b.htr", "--lines", "."], "none.pth does not exist"),
+        (["ship", "other.onnx", "-o", "other.onnx", "--lines", "."], "--force"),
+        (["validate", "--reference", "a", "--candidate", "b", "--lines", "nowhere"], "nowhere is not a folder"),
+    ],
+)
+def test_cheap_checks_come_before_pytorch(tmp_path, arguments, said):
+    (tmp_path / "other.onnx").write_bytes(b"of another program")
+    (tmp_path / "names.ln").write_text("a.png\nb.png\n", encoding="utf-8")
+    code = "import sys\nsys.modules['torch'] = sys.modules['onnx'] = None\nfrom htr_export.cli import main\nmain()"
+    process = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 1
+    assert said in process.stderr
+    assert process.stderr.count("\n") == 1
+
+
+def test_the_next_command_can_be_pasted_into_a_shell(checkpoint, tmp_path):
+    output = tmp_path / "my model.safetensors"
+    result = run("strip", checkpoint, "-o", output)
+    last = result.stdout.splitlines()[-1]
+    assert shlex.split(last)[:4] == ["next", "htr-export", "onnx", str(output)]
+    assert "next" not in run("strip", checkpoint, "-o", output, "--quiet").stdout
+
+
+def test_a_file_is_hashed_once_in_a_shipment(checkpoint, lines_dir, workspace, tmp_path, monkeypatch):
+    from htr_engines import files
+
+    hashed = Counter()
+
+    def count(path):
+        hashed[path.name if path.suffix != ".json" else str(path)] += 1
+        return sha256_of(path)
+
+    sha256_of = files.sha256_of
+    for name in ("ship", "strip", "validation.run"):
+        monkeypatch.setattr(f"htr_export.{name}.sha256_of", count)
+    arguments = ["ship", checkpoint, "-o", tmp_path / "a.htr", "--lines", lines_dir, "--list", workspace / "all.ln"]
+    assert run(*arguments, "--batch", "2", "--width", "128", "--accept-few").exit_code == 0
+    assert hashed[checkpoint.name] == hashed["model.safetensors"] == hashed["model.onnx"] == 1
 
 
 def test_inspect_shows_every_artefact(checkpoint, safetensors, onnx_file, bundle):
@@ -92,12 +165,16 @@ def test_ship_does_it_all_and_nothing_twice(checkpoint, lines_dir, workspace, tm
         "2",
         "--width",
         "128",
+        "--accept-few",
     ]
     first = run(*arguments)
     assert first.exit_code == 0, first.output
     assert "PASSED on 8 lines" in first.stdout
     assert "unchanged" not in first.stdout
     assert run(*arguments).stdout.count("unchanged") == 4
+    for engine in ("onnxruntime", "openvino"):
+        if find_spec(engine):
+            assert f"-[✓] {engine}: PASSED on 8 lines" in first.stdout
     (tmp_path / "a.htr.work" / "model.onnx").write_bytes(b"damaged")
     third = run(*arguments)
     assert third.exit_code == 0, third.output
@@ -109,7 +186,9 @@ def test_ship_does_it_all_and_nothing_twice(checkpoint, lines_dir, workspace, tm
 
 def test_ship_in_half_precision(checkpoint, lines_dir, workspace, tmp_path):
     arguments = ["ship", checkpoint, "-o", tmp_path / "h.htr", "--lines", lines_dir, "--list", workspace / "all.ln"]
-    result = run(*arguments, "--precision", "fp16", "--batch", "2", "--width", "128", "--max-cer-increase", "5")
+    result = run(
+        *arguments, "--precision", "fp16", "--batch", "2", "--width", "128", "--max-cer-increase", "5", "--accept-few"
+    )
     assert result.exit_code == 0, result.output
     assert (tmp_path / "h.htr" / "model.fp16.onnx").is_file()
     facts = json.loads(run("inspect", tmp_path / "h.htr", "--json").stdout)

@@ -232,7 +232,7 @@ def _charset(name: str | None) -> Charset | None:
 
     if name is None:
         return None
-    return preset(name) if name in PRESETS else read_charset(Path(name))
+    return preset(name.lower()) if name.lower() in PRESETS else read_charset(Path(name))
 
 
 if __name__ == "__main__":

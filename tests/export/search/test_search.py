@@ -27,7 +27,8 @@ from htr_export.search.inputs import SearchRequest, choose_lines, prepare_source
 from htr_export.search.journal import Journal, Trial
 from htr_export.search.report import to_document, write_outputs
 from htr_export.search.search import search
-from htr_export.search.trial import CachingEngine, map_of
+from htr_export.search.trial import map_of
+from htr_export.validation.caching import CachingEngine
 from htr_export.validation.statistics import Interval
 
 PATHS = ["patch_embed", "blocks.0", "down1", "blocks.1", "up1", "blocks.2", "head"]

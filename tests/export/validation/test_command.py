@@ -44,7 +44,7 @@ def files(tmp_path_factory):
     }
 
 
-def run(files, candidate, *options):
+def run(files, candidate, *options, enough=False):
     arguments = [
         "--reference",
         files["reference"],
@@ -53,7 +53,10 @@ def run(files, candidate, *options):
         "--lines",
         files["lines"],
     ]
-    return CliRunner().invoke(validate_command, [str(value) for value in (*arguments, "--threads", 1, *options)])
+    return CliRunner().invoke(
+        validate_command,
+        [str(value) for value in (*arguments, "--threads", 1, *(() if enough else ("--accept-few",)), *options)],
+    )
 
 
 def test_a_copy_passes(files, tmp_path):
@@ -72,6 +75,15 @@ def test_a_perturbed_candidate_exits_3(files, tmp_path):
     assert "-[✗] accuracy" in result.stdout
     assert "FAILED on 5 lines: accuracy" in result.stdout
     assert result.stdout.splitlines()[-1] == f"Next: look at {tmp_path / 'report' / 'report.html'}"
+    assert load_report(tmp_path / "report")["passed"] is False
+
+
+def test_too_few_lines_prove_nothing_unless_accepted(files, tmp_path):
+    result = run(files, "same", "--report", tmp_path / "report", enough=True)
+    assert result.exit_code == 3, result.output
+    assert "-[✗] amount: 14 characters on 5 lines; 400 prove something, about 143 such lines" in result.stdout
+    assert "NOT ENOUGH LINES: 14 characters on 5 lines" in result.stdout
+    assert "--accept-few" in result.stdout
     assert load_report(tmp_path / "report")["passed"] is False
 
 
