@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htr_engines.bundle import NOT_VALIDATED
 from htr_engines.charset import PRESETS, Charset, preset, read_charset
 from htr_engines.checks import Check
 from htr_engines.console import EXPORT, HtrGroup, ModelPath, hint, show_progress
@@ -180,7 +179,7 @@ def bundle(
     click.echo(f"wrote  {output} ({len(manifest['files'])} files, {megabytes(total)})")
     for model in manifest["models"]:
         verdicts = [f"{one['verdict']} with {engine}" for engine, one in model["validations"].items()]
-        click.echo(f"model  {model['file']} ({model['precision']}): {'; '.join(verdicts) or NOT_VALIDATED}")
+        click.echo(f"model  {model['file']} ({model['precision']}): {'; '.join(verdicts) or 'not validated'}")
         for engine in model.get("self_test_failed", []):
             click.echo(
                 Check(
