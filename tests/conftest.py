@@ -1,30 +1,51 @@
-"""A network small enough to export in a test, and what grows from it."""
+"""A network small enough to export in a test, and what grows from it.
+
+The reader's tests also run where PyTorch is missing: HTR_TEST_EXPORTS names a folder to which a run with PyTorch writes
+what it exports, and from which one without takes it.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from helpers.small import CHARSET, CONFIG, draw_line, published_layout
-
-from htr_export.network import HTRConvText
+from helpers.drawn import CHARSET, draw_line
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from htr_export.network import HTRConvText
+
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+NEEDS_EXPORT = "needs the extra 'export'"
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("export") and not HAS_TORCH:
+            item.add_marker(pytest.mark.skip(reason=NEEDS_EXPORT))
 
 
 @pytest.fixture(autouse=True)
 def _same_torch_for_every_test():
     """Undo what a training or an engine in the same process sets for all of PyTorch."""
-    threads = torch.get_num_threads()
+    before = sys.modules.get("torch")
+    threads = before.get_num_threads() if before else None
     yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(mode=False)
+    if threads and (torch := sys.modules.get("torch")):
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(mode=False)
 
 
 @pytest.fixture(scope="session")
 def network() -> HTRConvText:
+    torch = pytest.importorskip("torch", reason=NEEDS_EXPORT)
+    from helpers.small import CONFIG
+
+    from htr_export.network import HTRConvText
+
     torch.manual_seed(1)
     network = HTRConvText(CONFIG).eval()
     with torch.no_grad():
@@ -39,40 +60,59 @@ def workspace(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def checkpoint(workspace, network) -> Path:
+def exports(workspace) -> Path:
+    folder = Path(os.environ.get("HTR_TEST_EXPORTS", workspace))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(exports, request) -> Path:
     """A checkpoint of our own training."""
-    path = workspace / "best_CER.pth"
-    torch.save({**published_layout(network), "charset": CHARSET.characters, "network": CONFIG.to_dict()}, path)
+    path = exports / "best_CER.pth"
+    if not path.exists():
+        network = request.getfixturevalue("network")
+        import torch
+        from helpers.small import published_layout
+
+        content = {"charset": CHARSET.characters, "network": network.config.to_dict()}
+        torch.save({**published_layout(network), **content}, path)
     return path
 
 
 @pytest.fixture(scope="session")
-def safetensors(workspace, checkpoint) -> Path:
-    from htr_export.strip import strip_checkpoint
+def safetensors(exports, checkpoint) -> Path:
+    path = exports / "model.safetensors"
+    if not path.exists():
+        pytest.importorskip("torch", reason=NEEDS_EXPORT)
+        from htr_export.strip import strip_checkpoint
 
-    path = workspace / "model.safetensors"
-    strip_checkpoint(checkpoint, path)
+        strip_checkpoint(checkpoint, path)
     return path
 
 
 @pytest.fixture(scope="session")
-def onnx_file(workspace, safetensors) -> Path:
+def onnx_file(exports, safetensors) -> Path:
     """The network with dynamic axes, its export checked."""
-    from htr_export.model import load_model
-    from htr_export.onnx.export import export_onnx
+    path = exports / "model.onnx"
+    if not path.exists():
+        pytest.importorskip("torch", reason=NEEDS_EXPORT)
+        from htr_export.model import load_model
+        from htr_export.onnx.export import export_onnx
 
-    path = workspace / "model.onnx"
-    checks = export_onnx(load_model(safetensors), path)
-    assert all(check.passed for check in checks)
+        checks = export_onnx(load_model(safetensors), path)
+        assert all(check.passed for check in checks)
     return path
 
 
 @pytest.fixture(scope="session")
-def bundle(workspace, onnx_file) -> Path:
-    from htr_export.bundle.writer import write_bundle
+def bundle(exports, onnx_file) -> Path:
+    path = exports / "model.htr"
+    if not path.exists():
+        pytest.importorskip("torch", reason=NEEDS_EXPORT)
+        from htr_export.bundle.writer import write_bundle
 
-    path = workspace / "model.htr"
-    write_bundle([onnx_file], path)
+        write_bundle([onnx_file], path)
     return path
 
 

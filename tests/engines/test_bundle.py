@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers.small import draw_line
+from helpers.drawn import draw_line
 from PIL import Image
 
 from htr_engines import Recognizer
@@ -20,7 +20,6 @@ from htr_engines.bundle import open_bundle
 from htr_engines.cli import main as htr_read
 from htr_engines.errors import BundleError, EngineError, ExportError, ImageError, ParityError
 from htr_engines.files import sha256_of
-from htr_export.bundle.writer import write_bundle
 from htr_export.cli import main as htr_export
 
 
@@ -49,6 +48,7 @@ def test_manifest_names_every_file_and_the_missing_proof(bundle):
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 def test_self_test(bundle, engine):
+    pytest.importorskip(engine)
     result = read("--self-test", bundle, "--engine", engine)
     assert result.exit_code == 0, result.output
     assert result.output.count("-[✓]") == 9
@@ -182,7 +182,10 @@ def test_an_engine_that_is_not_there_is_refused_not_replaced(bundle):
         Recognizer(bundle, "tpu")
 
 
+@pytest.mark.export
 def test_a_report_travels_with_the_bundle(workspace, tmp_path, safetensors, onnx_file, lines_dir):
+    from htr_export.bundle.writer import write_bundle
+
     report = tmp_path / "report"
     arguments = [
         "validate",
@@ -218,7 +221,10 @@ def test_a_report_travels_with_the_bundle(workspace, tmp_path, safetensors, onnx
     assert not (tmp_path / "w.htr").exists()
 
 
+@pytest.mark.export
 def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path, onnx_file):
+    from htr_export.bundle.writer import write_bundle
+
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"dear")
     with pytest.raises(ExportError, match="other files"):

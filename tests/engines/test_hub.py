@@ -72,6 +72,7 @@ def test_a_bundle_is_downloaded_and_read_offline_after(run, repositories, addres
     assert (offline.returncode, offline.stdout) == (0, online.stdout), offline.stderr
 
 
+@pytest.mark.export
 def test_checkpoints(run, tmp_path):
     for number, address in enumerate(("hf://owner/weights", "hf://owner/many/a.pth")):
         result = run("htr_export.cli", "strip", address, "-o", tmp_path / f"{number}.safetensors")

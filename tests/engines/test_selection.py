@@ -6,11 +6,12 @@ import json
 import shutil
 import sys
 
+import helpers.needs_export  # noqa: F401
 import pytest
 from click.testing import CliRunner
 from helpers.bench_fakes import make_onnx
 from helpers.cuda_fakes import Gpu
-from helpers.small import draw_line
+from helpers.drawn import draw_line
 from helpers.trt_fakes import install, profile, write_plan
 
 from htr_engines import Recognizer

@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers.small import draw_line
+from helpers.drawn import draw_line
 from PIL import Image
 
 from htr_engines import Recognizer

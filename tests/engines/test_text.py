@@ -120,6 +120,7 @@ def test_no_frames_read_as_nothing():
     assert decode_greedy(np.zeros((2, 0, 4), np.float32), ABC)[1].text == ""
 
 
+@pytest.mark.export
 def test_golden_error_counts():
     golden = json.loads((GOLDEN / "metrics.json").read_text(encoding="utf-8"))
     total = ErrorCounts()
@@ -133,6 +134,7 @@ def test_golden_error_counts():
     assert total.wer == pytest.approx(golden["wer"])
 
 
+@pytest.mark.export
 @given(st.text(max_size=20), st.text(max_size=20))
 @settings(deadline=None)
 def test_error_counts_are_a_distance(left, right):

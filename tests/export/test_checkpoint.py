@@ -14,8 +14,9 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+from helpers.drawn import CHARSET
 from helpers.golden_weights import read_shapes
-from helpers.small import CHARSET, CONFIG, published_layout
+from helpers.small import CONFIG, published_layout
 
 from htr_engines.charset import Charset
 from htr_engines.errors import CharsetError, CheckpointError, UnsafeCheckpointError

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from helpers.small import CHARSET
+from helpers.drawn import CHARSET
 
 import htr_bench
 import htr_engines

@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from helpers.small import CHARSET, CONFIG
+from helpers.drawn import CHARSET
+from helpers.small import CONFIG
 
 from htr_engines.backends import open_engine
 from htr_engines.backends.base import infer_lines

@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from helpers.small import CONFIG
-
 if TYPE_CHECKING:
     from pathlib import Path
 
 CHARACTERS = "abcdefg"
-CONFIG_OF_8 = {**CONFIG.to_dict(), "num_classes": 8, "image_width": 64}
 
 
 def write_onnx(path: Path, width: int = 64) -> Path:
@@ -43,12 +40,14 @@ def make_onnx(path, precision="fp32", **metadata):
     """Write a small model with all the metadata that a bundle needs."""
     import onnx
 
+    from helpers.small import CONFIG
+
     write_onnx(path)
     model = onnx.load(str(path))
     facts = {entry.key: entry.value for entry in model.metadata_props} | {
         "format": "htr-convtext",
         "schema_version": "1",
-        "network": json.dumps(CONFIG_OF_8),
+        "network": json.dumps({**CONFIG.to_dict(), "num_classes": 8, "image_width": 64}),
         "num_classes": "8",
         "precision": precision,
         "source_sha256": "5" * 64,

@@ -54,7 +54,7 @@ tensorboard = false
 
 def write_data(folder: Path) -> Path:
     """Write eight lines, of which six are to learn from, and a recipe; return the recipe."""
-    from helpers.small import draw_line
+    from helpers.drawn import draw_line
 
     (folder / "lines").mkdir(parents=True)
     names = []

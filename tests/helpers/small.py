@@ -1,4 +1,4 @@
-"""A network small enough to export in a test, its checkpoint in the published layout, and a drawn line."""
+"""A network small enough to export in a test, and its checkpoint in the published layout."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import random
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 
-from htr_engines.charset import Charset
+from helpers.drawn import CHARSET
 from htr_export.network import HTRConvText, NetworkConfig
 
-CHARSET = Charset(" abcdefghijklmnopqrstuvwxyzäöü")
 CONFIG = NetworkConfig(
     num_classes=CHARSET.num_classes, embed_dim=32, depth=3, num_heads=2, mobilevit_head_dim=8, image_width=128
 )
@@ -41,9 +39,3 @@ def published_layout(network: HTRConvText, *, prefix: str = "module.") -> dict:
         "train_loss_count": 3,
         "tcm_head": {"emb.weight": torch.zeros(4, 8), "dir_left": torch.zeros(1, 1, 8)},
     }
-
-
-def draw_line(text: str, size: tuple[int, int] = (160, 40)) -> Image.Image:
-    image = Image.new("L", size, 255)
-    ImageDraw.Draw(image).text((5, 5), text, fill=0, font=ImageFont.load_default(24))
-    return image

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from helpers.drawn import CHARSET
 from helpers.fit_helpers import ROOT, command, environment, equal, read, start, write_data
 from helpers.golden_weights import read_shapes
-from helpers.small import CHARSET, published_layout
+from helpers.small import published_layout
 
 from htr_engines.charset import preset
 from htr_engines.errors import CharsetError

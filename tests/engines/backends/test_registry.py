@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import toy_backend
 from helpers.bench_fakes import make_onnx
-from helpers.small import draw_line
+from helpers.drawn import draw_line
 
 import htr_engines
 from htr_engines.backends import DEFAULT_ENGINE, backends, engines_of
@@ -43,6 +43,7 @@ def run(tree, module, *arguments):
     return done
 
 
+@pytest.mark.export
 def test_one_file_adds_a_backend(tree):
     run(tree, "htr_export", "bundle", "model.onnx", "-o", "model.htr")
     read = run(tree, "htr_engines", "model.htr", "lines/0.png")

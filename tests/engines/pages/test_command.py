@@ -74,6 +74,7 @@ def test_documents_come_back_in_their_places(pages, tmp_path):
         assert line.text.startswith("line ")
 
 
+@pytest.mark.export
 def test_a_network_meets_the_very_pixels_that_training_cuts(pages, tmp_path):
     cut(CutOptions((pages,), tmp_path / "data", image_format="png"))
     reader = Counter()

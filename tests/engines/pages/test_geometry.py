@@ -217,6 +217,7 @@ def test_scales_that_cannot_be_are_refused():
         find_scale(page_of((0, 0), unit="inch1200"), (400, 400))
 
 
+@pytest.mark.export
 def test_a_page_scaled_by_its_export_is_cut_at_the_same_place(tmp_path):
     page = stripe_page(lambda x: 150 + 0 * x)
     line = page_line("x", [(60, 240), (1140, 240), (1140, 320), (60, 320)], [(60, 305), (1140, 305)])
