@@ -194,6 +194,7 @@ def bundle(
 @click.argument("checkpoint", type=ModelPath())
 @click.option("-o", "--output", type=FILE, required=True, help="The bundle to write, NAME.htr.")
 @lines_options
+@click.option("--calibration-list", type=FILE, help="Other lines to calibrate on.  [default: --list]")
 @onnx_options
 @model_options
 @force_option
@@ -202,6 +203,7 @@ def ship(
     output: Path,
     lines_dir: Path,
     list_file: Path | None,
+    calibration_list: Path | None,
     max_cer_increase: float,
     limit: int | None,
     threads: int | None,
@@ -238,6 +240,7 @@ def ship(
             charset,
             weights,
             chosen_options(**graph),
+            calibration_list,
             max_cer_increase,
             limit,
             threads,

@@ -44,6 +44,7 @@ class ShipRequest:
     charset: Charset | None = None
     weights: Weights | None = None
     onnx: OnnxOptions = field(default_factory=OnnxOptions)
+    calibration_list: Path | None = None  # lines to measure on; None: those of ``list_file``
     max_cer_increase: float = 0.1  # percentage points
     limit: int | None = None  # lines to validate on
     threads: int | None = None
@@ -150,7 +151,8 @@ def _strip(request: ShipRequest, memory: _Memory, _progress: Progress) -> Step:
 
 def _onnx(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
     model, output = request.work / "model.safetensors", request.model
-    lines = read_lines(request.lines_dir, request.list_file) if request.onnx.precision != "fp32" else []
+    measured = request.calibration_list or request.list_file
+    lines = read_lines(request.lines_dir, measured) if request.onnx.precision != "fp32" else []
     done = memory.run(
         "onnx",
         [memory.sha256(model), asdict(request.onnx), fingerprint(line.identity for line in lines)],

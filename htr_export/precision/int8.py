@@ -4,6 +4,11 @@ Symmetric, since TensorRT takes no other zero point than 0; one scale per output
 activation tensor; biases stay float. Outputs of convolutions are quantised too where one node reads them: ONNX Runtime
 computes a convolution in integers only between quantised tensors that have one reader each, and OpenVINO gains as well.
 Where a ReLU follows, both have the same scale, so that nothing is rounded twice.
+
+Ours and not a library's, since a precision map chooses by module and mixes int8 with half precision and BF16 in one
+strongly typed graph: ``onnxruntime.quantization`` and ModelOpt choose by operator or node name and NNCF by patterns over
+node names, and NNCF's graph of this network runs at one width only. Measured at the published size on one line of 64x512
+(AVX-512 VNNI), OpenVINO takes 0.198 of PyTorch's time for this form and 0.201 for NNCF's, at the same accuracy.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from htr_engines.console import HtrCommand, show_progress
+from htr_export.precision.precision_map import DEFAULT_METHOD, METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +31,8 @@ COLUMNS = 130  # characters that the tables need
 @click.option("--calibration-list", type=FILE, help="Other lines to calibrate on.  [default: half of the list]")
 @click.option(
     "--calibration",
-    type=click.Choice(["minmax", "percentile", "entropy"]),
-    default="percentile",
+    type=click.Choice(METHODS),
+    default=DEFAULT_METHOD,
     show_default=True,
     help="How int8 chooses where to clip.",
 )
@@ -65,15 +66,14 @@ COLUMNS = 130  # characters that the tables need
     show_default=True,
     help="What has to stay within: the 95 % interval, as in 'validate', or the estimate.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Use only N lines, drawn by the seed.")
+@click.option("--limit", type=click.IntRange(min=1), help="Use only N lines, drawn at random.")
 @click.option(
     "--groups",
     type=click.IntRange(min=1),
     default=48,
     show_default=True,
-    help="Groups of modules, at most; each is tried alone.",
+    help="Groups of modules at most; each is tried alone.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=2512, show_default=True, help="Divides the lines.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all physical cores]")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON instead of the tables.")
 @click.pass_context
@@ -92,7 +92,6 @@ def search_command(
     judge: Judge,
     limit: int | None,
     groups: int,
-    seed: int,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -126,7 +125,6 @@ def search_command(
         limit,
         groups,
         threads,
-        seed,
     )
     result = _search(request)
     document = to_document(result)

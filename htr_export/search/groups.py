@@ -35,13 +35,13 @@ def find_groups(model: Path, height: int, width: int, most: int) -> list[Group]:
         model: an ONNX file whose nodes name their modules.
         height: pixels of a line.
         width: pixels of a line, for which the work is counted.
-        most: number of groups that is not exceeded, REST not counted.
+        most: groups at most, REST included.
 
     Returns:
         The groups in the order of the graph, and REST last.
 
     Raises:
-        ExportError: if no convolution or linear layer of the graph names its module.
+        ExportError: if no convolution or linear layer of the graph names its module, or ``most`` is too small.
     """
     import onnx
 
@@ -54,7 +54,12 @@ def find_groups(model: Path, height: int, width: int, most: int) -> list[Group]:
             modules[module] = modules.get(module, 0.0) + work.get(node.name, 0.0)
     if not modules:
         raise ExportError(f"no node of {model} names its module; export the model again with: htr-export onnx")
-    paths = divide(modules, most)
+    paths = divide(modules, most - 1)
+    if len(paths) >= most:
+        raise ExportError(
+            f"{most} groups are too few for the {len(paths)} top-level modules and the rest; give --groups "
+            f"{len(paths) + 1} or more"
+        )
     shares, layers = dict.fromkeys((*paths, REST), 0.0), dict.fromkeys((*paths, REST), 0.0)
     for node in graph.graph.node:
         path = group_of(module_of(node), paths)

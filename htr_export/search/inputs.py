@@ -14,7 +14,7 @@ from htr_engines.errors import DataError, ExportError
 from htr_engines.files import sha256_of
 from htr_engines.host import describe_environment
 from htr_engines.lines import fingerprint, read_lines
-from htr_export.precision.precision_map import Calibration, PrecisionMap
+from htr_export.precision.precision_map import DEFAULT_METHOD, Calibration, PrecisionMap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -47,7 +47,7 @@ class SearchRequest:
     lines_dir: Path
     list_file: Path | None = None
     calibration_list: Path | None = None  # None: lines of the list
-    calibration: Method = "percentile"  # how int8 chooses where to clip
+    calibration: Method = DEFAULT_METHOD  # how int8 chooses where to clip
     target: Target = "onnxruntime"
     precisions: tuple[Precision, ...] = ()  # none: those of TRIED
     aim: Aim = "time"  # what to save

@@ -1,4 +1,4 @@
-"""A search in words and figures: for the terminal, as JSON, as a page, and as the plan's own comment."""
+"""A search in words and figures: for the terminal, as JSON, as a page, and as the comment of the precision map."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def test_a_network_is_divided_where_its_work_is(onnx_file):
     paths = [group.path for group in groups]
     assert {"head", "blocks.0.attn", "blocks.2.ffn2", "patch_embed.bn1"} <= set(paths)
     assert paths[-1] == REST
-    assert 10 <= len(paths) <= 41
+    assert 10 <= len(paths) <= 40
     assert sum(group.work for group in groups) == pytest.approx(1.0)
     by_path = {group.path: group for group in groups}
     assert 0 < by_path["blocks.0.attn"].layers < by_path["blocks.0.attn"].work, (

@@ -42,7 +42,7 @@ def request_of(onnx_file, lines_dir, tmp_path):
             "precisions": ("fp16",),
             "max_cer_increase": 1.0,
             "threads": 1,
-            "groups": len(PATHS),
+            "groups": len(PATHS) + 1,
         }
         options = {**base, **options}
         return SearchRequest(onnx_file, tmp_path / "MAP.toml", lines_dir, **options)
@@ -256,7 +256,7 @@ def run(request, *options):
         "--threads",
         1,
         "--groups",
-        len(PATHS),
+        len(PATHS) + 1,
         *options,
     ]
     return CliRunner().invoke(search_command, [str(value) for value in arguments])
@@ -410,6 +410,7 @@ def test_failure_leaves_a_page_and_no_plan(request_of, bench):
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
+        (["--groups", "3"], 1, "3 groups are too few for the 7 top-level modules and the rest; give --groups 8"),
         (["--precision", "int4"], 2, "'int4' is none of fp16, bf16, int8"),
         (["--list", "missing.ln"], 1, "missing.ln does not exist"),
         (["--limit", "2"], 1, "2 lines are too few"),
