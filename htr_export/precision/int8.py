@@ -6,9 +6,9 @@ computes a convolution in integers only between quantised tensors that have one 
 Where a ReLU follows, both have the same scale, so that nothing is rounded twice.
 
 Ours and not a library's, since a precision map chooses by module and mixes int8 with half precision and BF16 in one
-strongly typed graph: ``onnxruntime.quantization`` and ModelOpt choose by operator or node name and NNCF by patterns over
-node names, and NNCF's graph of this network runs at one width only. Measured at the published size on one line of 64x512
-(AVX-512 VNNI), OpenVINO takes 0.198 of PyTorch's time for this form and 0.201 for NNCF's, at the same accuracy.
+strongly typed graph: ``onnxruntime.quantization`` and ModelOpt choose by operator or node name, NNCF by patterns over
+node names, and NNCF's graph of this network runs at one width only. Measured at the published size on a line of 64x512
+(AVX-512 VNNI), OpenVINO takes 0.198 of PyTorch's time for this form and 0.201 for NNCF's.
 """
 
 from __future__ import annotations
