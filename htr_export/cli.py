@@ -22,6 +22,7 @@ from htr_export.validation.command import MIN_CHARACTERS, lines_options, validat
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from htr_export.ship import Step
     from htr_export.strip import StripReport
 
 FILE = click.Path(path_type=Path)
@@ -206,7 +207,6 @@ def ship(
     calibration_list: Path | None,
     max_cer_increase: float,
     limit: int | None,
-    threads: int | None,
     dataset: str | None,
     charset_file: Path | None,
     weights: str | None,
@@ -243,17 +243,20 @@ def ship(
             calibration_list,
             max_cer_increase,
             limit,
-            threads,
             0 if accept_few else MIN_CHARACTERS,
             force,
         )
         for step in ship_all(request, progress):
-            took = f"{step.seconds:.1f} s" if step.done else "unchanged"
-            click.echo(f"{step.name:9}{took:>10}  {step.result}")
-            for check in step.checks:
-                click.echo(f"{'':21}{check}")
+            _print_step(step)
     click.echo(f"report    {request.report / 'report.html'}")
     hint("htr-read", str(output), "IMAGE", prefix="next      ")
+
+
+def _print_step(step: Step) -> None:
+    took = f"{step.seconds:.1f} s" if step.done else "unchanged"
+    click.echo(f"{step.name:9}{took:>10}  {step.result}")
+    for check in step.checks:
+        click.echo(f"{'':21}{check}")
 
 
 @main.command()

@@ -47,7 +47,6 @@ class ShipRequest:
     calibration_list: Path | None = None  # lines to measure on; None: those of ``list_file``
     max_cer_increase: float = 0.1  # percentage points
     limit: int | None = None  # lines to validate on
-    threads: int | None = None
     min_characters: int = 0  # of the lines to validate on
     force: bool = False  # replace a file that has the name of the bundle
 
@@ -84,7 +83,7 @@ def ship(request: ShipRequest, progress: Progress = SILENT) -> Iterator[Step]:
 
     Args:
         request: what to ship.
-        progress: told the steps; counts the lines of the validation.
+        progress: reports the steps; counts the lines of the validation.
 
     Yields:
         Each step when it is done.
@@ -169,7 +168,6 @@ def _validate(request: ShipRequest, memory: _Memory, progress: Progress) -> Step
         candidate=request.model,
         lines_dir=request.lines_dir,
         list_file=request.list_file,
-        threads=request.threads,
         limit=request.limit,
         report=request.report,
         options=ValidationOptions(max_cer_increase=request.max_cer_increase, min_characters=request.min_characters),

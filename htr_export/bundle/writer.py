@@ -48,7 +48,7 @@ def write_bundle(
             unproven; an engine on which it failed, or fails its self-test here, is not among its engines.
         latencies: JSON files of ``htr-bench latency``; their figures help to choose among the models.
         force: replace a file that has the name of ``target``.
-        progress: told the steps.
+        progress: reports the steps.
 
     Returns:
         The manifest.
@@ -76,11 +76,15 @@ def write_bundle(
         golden = write_golden(folder, entries, sample_lines(reports))
         known = {name: digest for digest, name in digests.items()}
         manifest = _manifest(folder, metadata, entries, golden, known)
-        write_text(folder / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
+        _write_manifest(folder, manifest)
         progress.step("self-test")
         if _remove_failed(manifest["models"], try_bundle(folder)):
-            write_text(folder / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
+            _write_manifest(folder, manifest)
     return manifest
+
+
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    write_text(folder / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
 
 
 def _remove_failed(entries: Sequence[dict[str, Any]], tried: Mapping[tuple[str, str], Sequence[Check]]) -> bool:
@@ -134,7 +138,7 @@ def _add_onnx(source: Path, _folder: Path) -> dict[str, Any]:
 
 
 def _add_plan(source: Path, folder: Path) -> dict[str, Any]:
-    """Plans need not run here: what they are is told by their sidecars, which come along."""
+    """A plan need not run here: its sidecar, which is copied too, describes it."""
     sidecar = read_sidecar(source)
     if reason := content_mismatch(sidecar, source):
         raise BundleError(f"{source} is not what was built: {reason}; copy both again, or run: {sidecar.command}")

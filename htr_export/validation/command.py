@@ -24,7 +24,6 @@ def lines_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say on which lines to validate, and how much may be lost."""
     for option in (
         click.option("--accept-few", is_flag=True, help=f"Judge by fewer than {MIN_CHARACTERS} characters too."),
-        click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all physical cores]"),
         click.option("--limit", type=click.IntRange(min=1), help="Use only the first N lines."),
         click.option(
             "--max-cer-increase",
@@ -45,6 +44,7 @@ def lines_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--candidate", required=True, type=FILE, help="What to judge, such as MODEL.onnx.")
 @lines_options
 @click.option("--report", type=FILE, help="Folder for the report.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all physical cores]")
 @click.option("--engine", help="What runs the candidate: openvino, onnxruntime-cuda, ...")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON instead of the tables.")
 @click.pass_context
@@ -129,9 +129,9 @@ def print_summary(validation: Validation, request: ValidationRequest) -> None:
     console = Console(highlight=False)
     console.print(rates, facts, "", sep="\n")
     for line in result.skipped[:LISTED]:
-        click.echo(f"left out: {printable(line.reason)}")
+        click.echo(f"skipped: {printable(line.reason)}")
     if len(result.skipped) > LISTED:
-        click.echo(f"left out: {len(result.skipped) - LISTED} more")
+        click.echo(f"skipped: {len(result.skipped) - LISTED} more")
     for note in validation.document["notes"]:
         click.echo(f"Note: {note}")
     for check in result.checks:

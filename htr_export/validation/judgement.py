@@ -1,4 +1,4 @@
-"""From what was read to error rates, checks and the verdict."""
+"""From what reference read to error rates, checks and the verdict."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ def judge(findings: Findings, options: ValidationOptions) -> ValidationResult:
     records = findings.records
     with_transcript = sum(record.truth is not None for record in records)
     mode: Mode = "transcripts" if with_transcript else "agreement"
-    was, now = _errors(records, mode)
+    reference, candidate = _errors(records, mode)
     cer_increase = _interval(
-        [errors.char_edits for errors in was],
-        [errors.char_edits for errors in now],
-        [errors.chars for errors in now],
+        [errors.char_edits for errors in reference],
+        [errors.char_edits for errors in candidate],
+        [errors.chars for errors in candidate],
         options,
     )
     wer_increase = _interval(
-        [errors.word_edits for errors in was],
-        [errors.word_edits for errors in now],
-        [errors.words for errors in now],
+        [errors.word_edits for errors in reference],
+        [errors.word_edits for errors in candidate],
+        [errors.words for errors in candidate],
         options,
     )
     checks = _checks(findings.tensors, findings.batching, cer_increase, mode, options.max_cer_increase)
-    characters = sum(errors.chars for errors in now)
+    characters = sum(errors.chars for errors in candidate)
     if options.min_characters:
-        checks += (_amount_check(characters, len(now), options.min_characters),)
+        checks += (_amount_check(characters, len(candidate), options.min_characters),)
     return ValidationResult(
         mode=mode,
         passed=not failures(checks),
@@ -57,8 +57,8 @@ def judge(findings: Findings, options: ValidationOptions) -> ValidationResult:
         lines_with_transcript=with_transcript,
         characters=characters,
         changed=sum(record.changed for record in records),
-        reference_rates=_rates(was) if mode == "transcripts" else None,
-        candidate_rates=_rates(now),
+        reference_rates=_rates(reference) if mode == "transcripts" else None,
+        candidate_rates=_rates(candidate),
         cer_increase=cer_increase,
         wer_increase=wer_increase,
         tensors=findings.tensors,
@@ -77,13 +77,13 @@ def _errors(records: list[LineRecord], mode: Mode) -> tuple[list[ErrorCounts], l
             [record.reference_errors for record in records if record.reference_errors is not None],
             [record.candidate_errors for record in records if record.candidate_errors is not None],
         )
-    now = [count_errors(record.candidate, record.reference) for record in records]
-    return [ErrorCounts()] * len(now), now
+    candidate = [count_errors(record.candidate, record.reference) for record in records]
+    return [ErrorCounts()] * len(candidate), candidate
 
 
-def _interval(was: list[int], now: list[int], lengths: list[int], options: ValidationOptions) -> Interval:
+def _interval(reference: list[int], candidate: list[int], lengths: list[int], options: ValidationOptions) -> Interval:
     return paired_bootstrap(
-        np.array(was), np.array(now), np.array(lengths), resamples=options.resamples, seed=options.seed
+        np.array(reference), np.array(candidate), np.array(lengths), resamples=options.resamples, seed=options.seed
     )
 
 
@@ -123,9 +123,11 @@ def _amount_check(characters: int, lines: int, needed: int) -> Check:
 
 
 def _finite_check(tensors: TensorDifference) -> Check:
-    was, now = tensors.reference_not_finite, tensors.candidate_not_finite
-    if was or now:
-        detail = f"of {tensors.values} logits {was} of the reference and {now} of the candidate are not finite"
+    reference, candidate = tensors.reference_not_finite, tensors.candidate_not_finite
+    if reference or candidate:
+        detail = (
+            f"of {tensors.values} logits {reference} of the reference and {candidate} of the candidate are not finite"
+        )
         return Check(passed=False, detail=detail, name="finite")
     return Check(passed=True, detail=f"all {tensors.values} logits are finite", name="finite")
 

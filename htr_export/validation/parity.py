@@ -56,7 +56,7 @@ def validate(
     Args:
         reference: what the candidate was made from.
         candidate: the artefact to judge.
-        lines: images, with transcripts or without. Those that cannot be read are left out and named.
+        lines: images, with transcripts or without. Those that cannot be read are skipped and named.
         charset: of both networks.
         preprocessing: of both networks.
         options: the bound and the settings of the trial.

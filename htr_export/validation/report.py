@@ -184,8 +184,8 @@ def _write_samples(
 
 def _worsening(record: LineRecord) -> tuple[int, float]:
     """Order the lines that lost most first."""
-    was, now = record.reference_errors, record.candidate_errors
-    return (now.char_edits - was.char_edits if was and now else 0, record.max_abs)
+    reference, candidate = record.reference_errors, record.candidate_errors
+    return (candidate.char_edits - reference.char_edits if reference and candidate else 0, record.max_abs)
 
 
 def _changed_line(record: LineRecord, image: Path, alpha: Alpha) -> dict[str, Any]:

@@ -168,15 +168,15 @@ def _report(
 def _reader_of(reference: EngineInfo, path: Path) -> tuple[Charset, Preprocessing]:
     metadata = reference.metadata
     if "charset" not in metadata or "preprocessing" not in metadata:
-        raise EngineError(f"{path} does not tell its characters; give the .safetensors that 'htr-export strip' wrote")
+        raise EngineError(f"{path} does not state its characters; give the .safetensors that 'htr-export strip' wrote")
     return Charset(metadata["charset"]), Preprocessing.from_dict(json.loads(metadata["preprocessing"]))
 
 
 def _check_same_reader(reference: Engine, candidate: Engine) -> None:
     """Refuse a candidate that says it was made from something else."""
     for key in ("charset", "preprocessing", "source_sha256"):
-        was, now = reference.info.metadata.get(key), candidate.info.metadata.get(key)
-        if was is not None and now is not None and was != now:
+        expected, found = reference.info.metadata.get(key), candidate.info.metadata.get(key)
+        if expected is not None and found is not None and expected != found:
             raise ParityError(f"the candidate's {key} is not the reference's; give the reference that it was made from")
 
 

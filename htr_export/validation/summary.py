@@ -52,10 +52,10 @@ def notes(result: ValidationResult, listed: int) -> list[str]:
     if result.reference_rates and result.reference_rates.cer > POOR_CER:
         found.append(
             f"The reference itself misreads these lines (CER {result.reference_rates.cer:.0f} %), so this proves "
-            "little: validate on lines of the kind that it was trained on."
+            "little: validate on lines of the kind that it reference trained on."
         )
     if result.skipped:
-        found.append(f"Left out, since the image cannot be read: {_lines(len(result.skipped))}.")
+        found.append(f"Skipped, since the image cannot be read: {_lines(len(result.skipped))}.")
     counted = result.lines_with_transcript or result.lines
     if counted < FEW_LINES:
         found.append(f"An interval from {_lines(counted)} is rough; {FEW_LINES} or more make it trustworthy.")
@@ -72,12 +72,12 @@ def notes(result: ValidationResult, listed: int) -> list[str]:
 
 def rate_rows(result: ValidationResult) -> list[tuple[str, str, str, str]]:
     """Return rows of name, reference, candidate and difference."""
-    was, now, seconds = result.reference_rates, result.candidate_rates, result.seconds
-    cer, wer = (f"{was.cer:.3f}", f"{was.wer:.3f}") if was else ("-", "-")
-    against = "" if was else " against the reference"
+    reference, candidate, seconds = result.reference_rates, result.candidate_rates, result.seconds
+    cer, wer = (f"{reference.cer:.3f}", f"{reference.wer:.3f}") if reference else ("-", "-")
+    against = "" if reference else " against the reference"
     return [
-        (f"CER %{against}", cer, f"{now.cer:.3f}", _interval(result.cer_increase)),
-        (f"WER %{against}", wer, f"{now.wer:.3f}", _interval(result.wer_increase)),
+        (f"CER %{against}", cer, f"{candidate.cer:.3f}", _interval(result.cer_increase)),
+        (f"WER %{against}", wer, f"{candidate.wer:.3f}", _interval(result.wer_increase)),
         (
             "lines/s in the engine",
             _per_second(result.lines, seconds.reference),

@@ -64,7 +64,7 @@ def test_a_copy_passes(files, tmp_path):
     assert result.exit_code == 0, result.output
     assert "PASSED on 5 lines" in result.stdout
     assert "-[✓] accuracy" in result.stdout
-    assert "left out: " in result.stdout
+    assert "skipped: " in result.stdout
     assert "broken.png" in result.stdout
     assert load_report(tmp_path / "report")["passed"]
 
@@ -123,7 +123,7 @@ def test_an_unknown_charset_in_the_reference_is_told(files, monkeypatch):
     monkeypatch.setattr(torch_engine, "TorchEngine", Nameless)
     result = run(files, "same")
     assert result.exit_code == 1
-    assert "does not tell its characters" in result.stderr
+    assert "does not state its characters" in result.stderr
 
 
 def test_help_is_quick_since_nothing_heavy_is_imported():
