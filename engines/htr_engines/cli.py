@@ -191,26 +191,26 @@ def _self_test(folder: Path, name: str | None, threads: int | None) -> int:
     from htr_engines.bundle import open_bundle
     from htr_engines.checks import failures
     from htr_engines.errors import BundleError, HtrError, ParityError
-    from htr_engines.selection import offers, select
+    from htr_engines.selection import candidates, select
     from htr_engines.self_test import self_test
 
     bundle = open_bundle(folder)
     bundle.check_unchanged()
     results = []
-    for offer in offers(bundle, name):
+    for candidate in candidates(bundle, name):
         try:
-            engine = offer.open(threads)
+            engine = candidate.open(threads)
         except BundleError:
             raise
         except HtrError as error:
-            click.echo(f"left out: {offer} ({offer.brief(error)})", err=True)
+            click.echo(f"left out: {candidate} ({candidate.brief(error)})", err=True)
             continue
         with engine:
-            checks = list(self_test(bundle, offer.model, engine))
+            checks = list(self_test(bundle, candidate.model, engine))
         results.append(not failures(checks))
         for check in checks:
             click.echo(check)
-        click.echo(f"{offer} {'reads as expected' if results[-1] else 'does not read as expected'}")
+        click.echo(f"{candidate} {'reads as expected' if results[-1] else 'does not read as expected'}")
     if not results:
         select(bundle, name, threads).engine.close()  # says why nothing fits
     return 0 if all(results) else ParityError.exit_code

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LineResult:
-    """What became of one page of one image: a reading, or an error that cost only this line."""
+    """The result of one page of one image: a reading, or an error that affects only this line."""
 
     source: str
     page: int  # from 0; images other than TIFF have one
@@ -51,7 +51,7 @@ class Recognizer(Closeable):
 
     Raises:
         BundleError: if the bundle is damaged or a file was changed.
-        EngineError: if no engine serves the bundle.
+        EngineError: if no engine can run a model of the bundle.
 
     Example:
         >>> with Recognizer(Path("model.htr")) as recognizer:  # doctest: +SKIP
@@ -77,7 +77,7 @@ class Recognizer(Closeable):
         if verify:
             with ExitStack() as stack:
                 stack.callback(self.close)
-                self.bundle.check_unchanged(apart_from=self.selection.offer.model.file)
+                self.bundle.check_unchanged(apart_from=self.selection.candidate.model.file)
                 stack.pop_all()
 
     def __reduce__(self) -> tuple[Callable[..., Recognizer], tuple[Any, ...]]:
@@ -193,7 +193,7 @@ class Recognizer(Closeable):
 def _split(
     waiting: list[tuple[str, int, NDArray[np.uint8] | str]], batch_size: int
 ) -> tuple[list[tuple[str, int, NDArray[np.uint8] | str]], list[tuple[str, int, NDArray[np.uint8] | str]]]:
-    """Split off the first entries that hold ``batch_size`` pages."""
+    """Return the first entries, up to ``batch_size`` pages, and the rest."""
     pages = 0
     for index, (_, _, item) in enumerate(waiting, 1):
         pages += not isinstance(item, str)

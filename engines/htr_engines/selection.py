@@ -1,12 +1,12 @@
 """Which model of a bundle reads on this machine, by which engine, and why.
 
-Every pair of a model and an engine that can run it is put in order, and the first that opens is taken:
+Every pair of a model and an engine that can run it is a candidate. They are ordered, and the first that opens is used:
 
 1. pairs that a validation passed come first, then models that passed on another engine, then all others;
 2. then the faster comes first, by the ranks that the backends state;
-3. among the pairs whose latency the bundle carries for this very machine, the measured figures decide.
+3. pairs whose latency the bundle carries for the same hardware are ordered by it.
 
-So the fastest proven engine is used, and what is not proven only where nothing proven runs.
+So the fastest proven engine is used, and an unproven one only where no proven one runs.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from htr_engines.bundle import Bundle, BundledModel
 
 
-@dataclass(frozen=True, eq=False)  # an offer is equal to itself alone, and so can be a key
-class Offer:
+@dataclass(frozen=True, eq=False)  # compared by identity, so that it can be a key
+class Candidate:
     """A model and an engine that could run it."""
 
     model: BundledModel
@@ -63,10 +63,10 @@ class Offer:
 
 
 @dataclass(frozen=True)
-class PassedOver:
-    """An offer that is faster than what was taken, and why it was not."""
+class Rejected:
+    """A candidate that ranks before the one in use, and why it is not used."""
 
-    offer: Offer
+    candidate: Candidate
     reason: str
 
 
@@ -74,40 +74,40 @@ class PassedOver:
 class Selection:
     """An open engine, and how it was found."""
 
-    offer: Offer
+    candidate: Candidate
     engine: Engine
-    passed_over: tuple[PassedOver, ...]
+    rejected: tuple[Rejected, ...]
 
     @property
     def brief(self) -> str:
-        """What reads, without what was passed over."""
-        model = self.offer.model
-        return f"{self.offer.engine} reads {model.file.name} ({model.precision}; {self.offer.verdict})"
+        """What reads, without what was rejected."""
+        model = self.candidate.model
+        return f"{self.candidate.engine} reads {model.file.name} ({model.precision}; {self.candidate.verdict})"
 
     def __str__(self) -> str:
-        return f"{self.brief}; passed over: {_list(self.passed_over)}" if self.passed_over else self.brief
+        return f"{self.brief}; rejected: {_list(self.rejected)}" if self.rejected else self.brief
 
 
-def offers(bundle: Bundle, engine: str | None = None) -> list[Offer]:
-    """Return what a bundle offers, the fastest first.
+def candidates(bundle: Bundle, engine: str | None = None) -> list[Candidate]:
+    """Return the candidates of a bundle, the fastest first.
 
     Args:
         bundle: an open bundle.
-        engine: only what this one can run; by default all but those that are slow to start.
+        engine: only those of this engine; by default all but engines that are slow to start.
     """
     ranks = {name: backend.ranks for name, backend in backends().items()}
     wanted = {engine} if engine else {name for name in ranks if ranks[name]}
-    found = [Offer(model, name, bundle) for model in bundle.models for name in model.engines if name in wanted]
-    return _by_figures(sorted(found, key=lambda one: ranks.get(one.engine, {}).get(one.model.precision, math.inf)))
+    found = [Candidate(model, name, bundle) for model in bundle.models for name in model.engines if name in wanted]
+    return _by_latency(sorted(found, key=lambda one: ranks.get(one.engine, {}).get(one.model.precision, math.inf)))
 
 
-def _by_figures(ranked: list[Offer]) -> list[Offer]:
-    """Let the offers that were measured on such a machine exchange their places by what was measured."""
-    figures = {index: offer.model.latency.get(offer.engine) for index, offer in enumerate(ranked)}
-    if not any(figures.values()):
+def _by_latency(ranked: list[Candidate]) -> list[Candidate]:
+    """Order the candidates that were measured on such hardware by their latency, among their own places."""
+    latencies = {index: candidate.model.latency.get(candidate.engine) for index, candidate in enumerate(ranked)}
+    if not any(latencies.values()):
         return ranked
     here = hardware_of(describe_environment())
-    seconds = {index: found.seconds for index, found in figures.items() if found and found.hardware == here}
+    seconds = {index: found.seconds for index, found in latencies.items() if found and found.hardware == here}
     result = list(ranked)
     for place, index in zip(sorted(seconds), sorted(seconds, key=lambda index: seconds[index]), strict=True):
         result[place] = ranked[index]
@@ -115,46 +115,46 @@ def _by_figures(ranked: list[Offer]) -> list[Offer]:
 
 
 def select(bundle: Bundle, engine: str | None = None, threads: int | None = None) -> Selection:
-    """Open what is to read a bundle's lines here.
+    """Open the engine that reads a bundle's lines on this machine.
 
     Args:
         bundle: an open bundle.
-        engine: the only one to be tried; by default all.
+        engine: the only one to try; by default all.
         threads: CPU threads; by default all physical cores.
 
     Raises:
         EngineError: if nothing opens, with the reasons.
         BundleError: if a model was changed.
     """
-    fastest_first = offers(bundle, engine)
+    fastest_first = candidates(bundle, engine)
     if not fastest_first:
         names = ", ".join(dict.fromkeys(name for model in bundle.models for name in model.engines))
-        raise EngineError(f"{bundle.folder} has no model for {engine}; it serves: {names}")
-    failures: dict[Offer, HtrError] = {}
-    for offer in sorted(fastest_first, key=lambda offer: offer.doubt):
+        raise EngineError(f"{bundle.folder} has no model for {engine}; it has models for: {names}")
+    failures: dict[Candidate, HtrError] = {}
+    for candidate in sorted(fastest_first, key=lambda candidate: candidate.doubt):
         try:
-            opened = offer.open(threads)
+            opened = candidate.open(threads)
         except BundleError:
             raise
         except HtrError as error:
-            failures[offer] = error
+            failures[candidate] = error
             continue
-        faster = fastest_first[: fastest_first.index(offer)]
-        reasons = [PassedOver(other, _reason(other, failures.get(other))) for other in faster]
-        return Selection(offer, opened, tuple(reasons))
+        faster = fastest_first[: fastest_first.index(candidate)]
+        reasons = [Rejected(other, _reason(other, failures.get(other))) for other in faster]
+        return Selection(candidate, opened, tuple(reasons))
     if engine is not None:
         raise next(iter(failures.values()))
-    reasons = [PassedOver(offer, _reason(offer, error)) for offer, error in failures.items()]
+    reasons = [Rejected(candidate, _reason(candidate, error)) for candidate, error in failures.items()]
     cure = "install an engine with: pip install 'htr-export[cpu]'"
     raise EngineError(f"nothing on this machine runs a model of {bundle.folder}: {_list(reasons)}; {cure}")
 
 
-def _reason(offer: Offer, error: HtrError | None) -> str:
-    return NOT_VALIDATED if error is None else offer.brief(error)
+def _reason(candidate: Candidate, error: HtrError | None) -> str:
+    return NOT_VALIDATED if error is None else candidate.brief(error)
 
 
-def _list(passed_over: Iterable[PassedOver]) -> str:
+def _list(rejected: Iterable[Rejected]) -> str:
     models: dict[tuple[str, str], list[str]] = {}
-    for item in passed_over:
-        models.setdefault((item.offer.engine, item.reason), []).append(item.offer.model.file.name)
+    for item in rejected:
+        models.setdefault((item.candidate.engine, item.reason), []).append(item.candidate.model.file.name)
     return ", ".join(f"{engine} with {', '.join(names)} ({why})" for (engine, why), names in models.items())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from htr_engines.bundle import NOT_VALIDATED, open_bundle
 from htr_engines.checks import failures
 from htr_engines.errors import BundleError, HtrError, ParityError
-from htr_engines.selection import offers
+from htr_engines.selection import candidates
 from htr_engines.self_test import self_test
 from htr_export.validation.report import load_report
 
@@ -91,12 +91,14 @@ def try_bundle(folder: Path) -> dict[tuple[str, str], list[Check]]:
     bundle = open_bundle(folder)
     found: dict[tuple[str, str], list[Check]] = {}
     reasons = []
-    for offer in offers(bundle):
+    for candidate in candidates(bundle):
         try:
-            with offer.open() as engine:
-                found[offer.model.file.name, offer.engine] = failures(self_test(bundle, offer.model, engine))
+            with candidate.open() as engine:
+                found[candidate.model.file.name, candidate.engine] = failures(
+                    self_test(bundle, candidate.model, engine)
+                )
         except HtrError as error:
-            reasons.append(offer.brief(error))
+            reasons.append(candidate.brief(error))
     if not found:
         raise BundleError(f"no engine here runs a model of the bundle, so it cannot be tried: {', '.join(reasons)}")
     return found

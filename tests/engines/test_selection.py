@@ -22,7 +22,7 @@ from htr_engines.errors import BundleError, DataError, EngineError, ParityError
 from htr_engines.files import sha256_of
 from htr_engines.host import describe_environment, hardware_of
 from htr_engines.limits import tolerance_of
-from htr_engines.selection import offers, select
+from htr_engines.selection import candidates, select
 from htr_export.bundle.writer import write_bundle
 from htr_export.cli import main as htr_export
 from htr_export.validation.run import ValidationRequest, validate_files
@@ -84,7 +84,7 @@ def selected(bundle, engine=None):
     """Return engine and file of what a bundle is read with, and the whole line about it."""
     found = select(open_bundle(bundle), engine)
     with found.engine as opened:
-        return opened.info.engine, found.offer.model.file.name, str(found)
+        return opened.info.engine, found.candidate.model.file.name, str(found)
 
 
 @pytest.fixture(autouse=True)
@@ -257,7 +257,7 @@ def test_figures_measured_on_this_machine_decide(tmp_path, fp32, int8):
     figures = {(fp32, "onnxruntime"): 0.1, (int8, "openvino"): 0.3, (fp32, "openvino"): 0.2}
     latency = make_latency(tmp_path / "l.json", figures)
     write_bundle([fp32, int8], tmp_path / "a.htr", latencies=[latency])
-    order = [(offer.engine, offer.model.precision) for offer in offers(open_bundle(tmp_path / "a.htr"))]
+    order = [(candidate.engine, candidate.model.precision) for candidate in candidates(open_bundle(tmp_path / "a.htr"))]
     assert order == [
         ("onnxruntime-cuda", "fp32"),
         ("onnxruntime-cuda", "int8"),
@@ -287,8 +287,8 @@ def test_the_hardware_of_a_measurement_is_its_cpu_its_cores_and_its_gpus():
 def test_slow_starters_are_taken_only_by_name(tmp_path, fp32):
     write_bundle([fp32], tmp_path / "a.htr")
     bundle = open_bundle(tmp_path / "a.htr")
-    assert {offer.engine for offer in offers(bundle)} == {"onnxruntime-cuda", "openvino", "onnxruntime"}
-    assert [offer.engine for offer in offers(bundle, "onnxruntime-tensorrt")] == ["onnxruntime-tensorrt"]
+    assert {candidate.engine for candidate in candidates(bundle)} == {"onnxruntime-cuda", "openvino", "onnxruntime"}
+    assert [candidate.engine for candidate in candidates(bundle, "onnxruntime-tensorrt")] == ["onnxruntime-tensorrt"]
 
 
 def test_nothing_that_fits_is_said_with_every_reason(gpu, tmp_path, fp32, plans):
@@ -381,12 +381,12 @@ def test_the_command_says_what_is_proven(tmp_path, fp32, int8):
     assert "model  model.int8.onnx (int8): not validated" in result.stdout
 
 
-def test_an_engine_that_is_not_installed_is_passed_over(monkeypatch, tmp_path, fp32, image):
+def test_an_engine_that_is_not_installed_is_rejected(monkeypatch, tmp_path, fp32, image):
     write_bundle([fp32], tmp_path / "a.htr")
     monkeypatch.setitem(sys.modules, "openvino", None)
     assert read(tmp_path / "a.htr", image).stderr == "onnxruntime reads model.onnx (fp32; not validated)\n"
     assert read(tmp_path / "a.htr", image, "-q").stderr == ""
     result = read(tmp_path / "a.htr", image, "-v")
     assert result.exit_code == 0, result.output
-    assert result.stderr.startswith("onnxruntime reads model.onnx (fp32; not validated); passed over: ")
+    assert result.stderr.startswith("onnxruntime reads model.onnx (fp32; not validated); rejected: ")
     assert "openvino with model.onnx (not installed)" in result.stderr
