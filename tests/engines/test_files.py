@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from htr_engines.errors import FileError
+from htr_engines.errors import EngineError, FileError
 from htr_engines.files import atomic_folder, atomic_path, is_file, read_file, sha256_of, write_text
 from htr_engines.preprocess import load_pages
 
@@ -121,3 +121,12 @@ def test_an_image_that_is_no_regular_file_costs_an_error_and_no_time(tmp_path):
             load_pages(path)
     assert time.monotonic() - start < 30
     write_text(tmp_path / "a.txt", "a")
+
+
+@pytest.mark.parametrize("writing", [atomic_path, atomic_folder])
+def test_errors_name_the_target_and_not_the_temporary_path(tmp_path, writing):
+    target = tmp_path / "model.onnx"
+    with pytest.raises(EngineError) as raised, writing(target) as temporary:
+        raise EngineError(f"ONNX Runtime cannot open {temporary}")
+    assert str(raised.value) == f"ONNX Runtime cannot open {target}"
+    assert list(tmp_path.iterdir()) == []

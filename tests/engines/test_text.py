@@ -142,3 +142,11 @@ def test_error_counts_are_a_distance(left, right):
     assert forth.char_edits == back.char_edits
     assert (forth.char_edits == 0) == (left == right)
     assert forth.char_edits <= max(len(left), len(right))
+
+
+def test_a_wrong_character_set_names_the_data_set_that_fits():
+    classes = preset("read2016").num_classes
+    with pytest.raises(CharsetError, match=r"such as --dataset read2016$"):
+        preset("iam").check_fits(classes)
+    with pytest.raises(CharsetError, match=r"was trained with$"):
+        preset("iam").check_fits(7)
