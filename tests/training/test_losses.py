@@ -43,6 +43,7 @@ def as_tensors(name, prefix=""):
 
 
 def test_contexts(values, batch):
+    assert np.array_equal(batch.targets.numpy(), values["target"])
     near = contexts(batch.targets, batch.lengths, 5, pad=80)
     assert np.array_equal(near.left.numpy(), values["left_context"])
     assert np.array_equal(near.right.numpy(), values["right_context"])
