@@ -43,7 +43,8 @@ def as_tensors(name, prefix=""):
 
 
 def test_contexts(values, batch):
-    assert np.array_equal(batch.targets.numpy(), values["target"])
+    padded = values["target"] == 80
+    assert np.array_equal(batch.targets.numpy()[~padded], values["target"][~padded])
     near = contexts(batch.targets, batch.lengths, 5, pad=80)
     assert np.array_equal(near.left.numpy(), values["left_context"])
     assert np.array_equal(near.right.numpy(), values["right_context"])
