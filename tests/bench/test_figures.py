@@ -207,6 +207,7 @@ def test_a_bundle_stands_for_its_models(tmp_path):
         "format": "htr-convtext-bundle",
         "schema_version": 2,
         "charset": "ab",
+        "num_classes": 3,
         "preprocessing": {"width": 64, "height": 64},
         "models": [
             {"file": "model.onnx", "engines": ["onnxruntime", "openvino"], "precision": "fp32", **unproven},
