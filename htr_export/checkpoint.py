@@ -7,20 +7,23 @@ PyTorch's weights-only loader does the work; this module decides what it may mee
 from __future__ import annotations
 
 import importlib
+import math
 import pickle
 import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from htr_engines.charset import Charset
-from htr_engines.errors import CheckpointError, UnsafeCheckpointError, one_line
+from htr_engines.errors import CheckpointError, FileError, UnsafeCheckpointError, one_line
+from htr_engines.files import open_file
+from htr_engines.text import printable, shown
 from htr_export.network import NetworkConfig
 
 if TYPE_CHECKING:
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 
 Weights = str  # "ema" or "model"
 STATE_KEYS = {"ema": "state_dict_ema", "model": "model"}
+DIRECTORY_SIZE = 5  # place in what zipfile tells of an archive's end
+MAX_DIRECTORY_BYTES = 4 << 20  # 600 tensors with their moments take 0.2 MB
+MAX_PICKLE_BYTES = 8 << 20  # likewise 0.5 MB; what is not a tensor is read by Python, slowly
 WRAPPERS = ("module.", "_orig_mod.")  # that DataParallel and torch.compile put before every name
 TRAINING_ONLY = ("mask_token", "tcm")  # beginnings of the names that inference has no use for
 PUBLISHED_DIM = 512
@@ -47,16 +53,15 @@ class Checkpoint:
             CheckpointError: if the checkpoint has no such weights.
         """
         state = self.content.get(STATE_KEYS[weights])
-        if state is None or not _is_state_dict(state):
-            raise CheckpointError(
-                f"the checkpoint has no {weights} weights ({STATE_KEYS[weights]!r}); it has: {', '.join(self.content)}"
-            )
+        if state is None or not is_state_dict(state):
+            names = _some([shown(name) for name in self.content], 20)
+            raise CheckpointError(f"the checkpoint has no {weights} weights ({STATE_KEYS[weights]!r}); it has: {names}")
         return {_unwrapped(name): tensor for name, tensor in state.items()}
 
     @property
     def default_weights(self) -> Weights:
         """Return ``ema`` where the checkpoint has averaged weights, which the published evaluation reads."""
-        return "ema" if _is_state_dict(self.content.get(STATE_KEYS["ema"])) else "model"
+        return "ema" if is_state_dict(self.content.get(STATE_KEYS["ema"])) else "model"
 
     @property
     def charset(self) -> Charset | None:
@@ -71,15 +76,19 @@ class Checkpoint:
         return NetworkConfig.from_dict(numbers) if isinstance(numbers, Mapping) else None
 
     def number(self, name: str) -> float | None:
-        """Return a number of the top level, such as ``best_cer``, or None."""
-        try:
-            return float(self.content[name])
-        except (KeyError, TypeError, ValueError, RuntimeError):
+        """Return a finite number of the top level, such as ``best_cer``, or None."""
+        value = self.content.get(name)
+        if not isinstance(value, int | float | np.number) and not (isinstance(value, Tensor) and value.numel() == 1):
             return None
+        try:
+            number = float(value)
+        except (TypeError, ValueError, OverflowError, RuntimeError):  # a tensor without data, an integer without end
+            return None
+        return number if math.isfinite(number) else None
 
     def bytes_of(self, *names: str) -> int:
         """Return the size of all tensors under entries of the top level."""
-        return sum(tensor.nbytes for name in names for tensor in _tensors(self.content.get(name)))
+        return sum(_stored_bytes(tensor) for name in names for tensor in _tensors(self.content.get(name)))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -89,26 +98,28 @@ def read_checkpoint(path: Path) -> Checkpoint:
         UnsafeCheckpointError: if its pickle asks for anything beyond tensors, plain values and NumPy's random state.
         CheckpointError: if it is missing, damaged or no checkpoint.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist; give a checkpoint file")
-    zipped = zipfile.is_zipfile(path)
-    if zipped:
-        _check_archive(path)
     try:
+        open_file(path).close()
+    except FileError as error:
+        raise CheckpointError(str(error)) from None
+    try:
+        zipped = zipfile.is_zipfile(path)
+        if zipped:
+            _check_archive(path)
         with torch.serialization.safe_globals(_numpy_globals()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what it warns of is refused
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         raise _refusal(path, str(error)) from None
-    except (OSError, MemoryError):
+    except (MemoryError, CheckpointError):
         raise
     except Exception as error:  # noqa: BLE001 - the loader raises nearly anything on damaged files
         raise CheckpointError(
             f"{path} cannot be read as a PyTorch checkpoint ({one_line(error)}); copy it again"
         ) from None
-    if _is_state_dict(content):
+    if is_state_dict(content):
         content = {"model": content}
-    if not isinstance(content, Mapping) or not any(_is_state_dict(content.get(key)) for key in STATE_KEYS.values()):
+    if not isinstance(content, Mapping) or not any(is_state_dict(content.get(key)) for key in STATE_KEYS.values()):
         raise CheckpointError(
             f"{path} holds no weights of HTR-ConvText: expected a state dict, or a checkpoint with 'model' or "
             "'state_dict_ema'"
@@ -130,6 +141,7 @@ def inference_tensors(state: Mapping[str, Tensor], config: NetworkConfig) -> dic
 
     with torch.device("meta"):
         expected = HTRConvText(config).state_dict()
+    check_sizes(state)
     known = {name: tensor for name, tensor in state.items() if not name.startswith(TRAINING_ONLY)}
     if missing := [name for name in expected if name not in known]:
         raise CheckpointError(f"the checkpoint lacks {_some(missing)}; it is of another network")
@@ -138,7 +150,7 @@ def inference_tensors(state: Mapping[str, Tensor], config: NetworkConfig) -> dic
     for name, blank in expected.items():
         if known[name].shape != blank.shape:
             raise CheckpointError(f"{name} has shape {tuple(known[name].shape)}, expected {tuple(blank.shape)}")
-    tensors = {name: _plain(name, known[name], blank.dtype) for name, blank in expected.items()}
+    tensors = {name: _plain(known[name], blank.dtype) for name, blank in expected.items()}
     if broken := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
         raise CheckpointError(
             f"the checkpoint has values that are not finite in {_some(broken)}; its training diverged, so take an "
@@ -147,13 +159,25 @@ def inference_tensors(state: Mapping[str, Tensor], config: NetworkConfig) -> dic
     return tensors
 
 
+def check_sizes(state: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that are larger than what is stored of them: a copy of such a view can fill any memory."""
+    for name, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_complex():
+            raise CheckpointError(f"{shown(name)} is not a plain dense tensor; save the checkpoint with such weights")
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in state.values()}
+    if sum(tensor.nbytes for tensor in state.values()) > sum(storages.values()):
+        raise CheckpointError(
+            "the checkpoint's tensors share their memory and would unpack to more than is stored; save copies of them"
+        )
+
+
 def infer_config(state: Mapping[str, Tensor]) -> NetworkConfig:
     """Read the published network's configuration off its tensors' shapes.
 
     Raises:
         CheckpointError: if the tensors are not of HTR-ConvText, or their size leaves the attention's heads open.
     """
-    blocks = {int(found[1]) for name in state if (found := re.match(r"blocks\.(\d+)\.", name))}
+    blocks = {int(found[1]) for name in state if (found := re.match(r"blocks\.([0-9]{1,4})\.", name))}
     try:
         dim = state["norm.weight"].shape[0]
         num_classes = state["head.weight"].shape[0]
@@ -176,8 +200,12 @@ def infer_config(state: Mapping[str, Tensor]) -> NetworkConfig:
 
 def _check_archive(path: Path) -> None:
     """Refuse archives that unpack to more than they hold; PyTorch itself stores its entries uncompressed."""
-    with zipfile.ZipFile(path) as archive:
-        entries = archive.infolist()
+    with open_file(path) as stream:
+        end = zipfile._EndRecData(stream)  # type: ignore[attr-defined]  # noqa: SLF001 - it alone reads no entries
+        if end[DIRECTORY_SIZE] > MAX_DIRECTORY_BYTES:
+            raise CheckpointError(f"{path} has more files in it than any checkpoint; give another one")
+        with zipfile.ZipFile(stream) as archive:
+            entries = archive.infolist()
     if packed := [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]:
         raise UnsafeCheckpointError(
             f"{path} holds compressed entries ({_some(packed)}), which PyTorch never writes and which can unpack "
@@ -187,6 +215,8 @@ def _check_archive(path: Path) -> None:
         raise UnsafeCheckpointError(
             f"{path} claims to unpack to more than it holds; it was tampered with, so get it from its author"
         )
+    if any(entry.file_size > MAX_PICKLE_BYTES for entry in entries if entry.filename.endswith(".pkl")):
+        raise CheckpointError(f"{path} holds more than tensors, and too much of it to be read; save the weights alone")
 
 
 def _numpy_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
@@ -221,7 +251,8 @@ def _unsupported(message: str) -> str:
     return next((line.strip() for line in message.splitlines() if "nsupported" in line), "unknown").rstrip(".")
 
 
-def _is_state_dict(value: object) -> bool:
+def is_state_dict(value: object) -> TypeGuard[Mapping[str, Tensor]]:
+    """Say whether a value is a dictionary of named tensors and nothing else."""
     return (
         isinstance(value, Mapping)
         and len(value) > 0
@@ -235,22 +266,33 @@ def _unwrapped(name: str) -> str:
     return name
 
 
-def _plain(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex():
-        raise CheckpointError(f"{name} is not a plain dense tensor; save the checkpoint unquantised")
+def _plain(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.detach().to(dtype).contiguous()
 
 
 def _tensors(value: object) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _tensors(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item)
+    """Yield each tensor within once, however deep it is, and in whatever circles the containers stand."""
+    waiting, seen = [value], set()
+    while waiting:
+        item = waiting.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, Tensor):
+            yield item
+        elif isinstance(item, Mapping):
+            waiting += item.values()
+        elif isinstance(item, list | tuple):
+            waiting += item
 
 
-def _some(names: list[str], shown: int = 3) -> str:
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+def _stored_bytes(tensor: Tensor) -> int:
+    """Return the bytes that a checkpoint holds of a tensor; 0 of kinds that no training of this network saves."""
+    if tensor.layout != torch.strided or tensor.device.type != "cpu":
+        return 0
+    return min(tensor.nbytes, tensor.untyped_storage().nbytes())
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    named = printable(", ".join(name[:100] for name in names[:most]))
+    return named + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -10,7 +10,7 @@ import click
 
 from htr_engines.charset import PRESETS, Charset, preset, read_charset
 from htr_engines.checks import Check
-from htr_engines.console import EXPORT, HtrGroup, ModelPath, hint, show_progress
+from htr_engines.console import EXPORT, HtrGroup, ModelPath, echo, hint, show_progress
 from htr_engines.errors import CheckpointError
 from htr_export.doctor.command import doctor_command
 from htr_export.onnx.options import chosen_options, onnx_options
@@ -86,13 +86,13 @@ def strip(
 
 def _print_strip(report: StripReport, output: Path) -> None:
     tcm = f"{len(report.tcm_tensors)} tensors" if report.tcm_tensors else "none"
-    click.echo(f"kept     the {report.weights} weights, {len(report.model.tensors)} tensors")
-    click.echo(
+    echo(f"kept     the {report.weights} weights, {len(report.model.tensors)} tensors")
+    echo(
         f"removed  TCM: {tcm}; optimizer: {megabytes(report.optimizer_bytes)}; "
         f"other weights: {megabytes(report.other_weights_bytes)}" + ("; mask_token" if report.mask_token else "")
     )
-    click.echo(f"size     {megabytes(report.bytes_before)} -> {megabytes(report.bytes_after)}")
-    click.echo(f"wrote    {output}")
+    echo(f"size     {megabytes(report.bytes_before)} -> {megabytes(report.bytes_after)}")
+    echo(f"wrote    {output}")
     hint("htr-export", "onnx", str(output), "-o", str(output.with_suffix(".onnx")), prefix="next     ")
 
 
@@ -143,8 +143,8 @@ def onnx(
         lines = read_lines(lines_dir, list_file) if lines_dir else []
         checks = export_onnx(loaded, output, options, OnnxTolerance(atol, rtol), lines, progress)
     for check in checks:
-        click.echo(check)
-    click.echo(f"wrote {output} ({megabytes(output.stat().st_size)}, {options.precision}, opset {options.opset})")
+        echo(check)
+    echo(f"wrote {output} ({megabytes(output.stat().st_size)}, {options.precision}, opset {options.opset})")
     files = ["--reference", str(model), "--candidate", str(output), "--lines", "DIR", "--list", "FILE"]
     engine = ["--engine", "rounding"] if "bf16" in options.precision_map.precisions else []
     hint("htr-export", "validate", *files, *engine)
@@ -177,12 +177,12 @@ def bundle(
 
         manifest = write_bundle(models, output, reports, latencies, force=force, progress=progress)
     total = sum(file["bytes"] for file in manifest["files"].values())
-    click.echo(f"wrote  {output} ({len(manifest['files'])} files, {megabytes(total)})")
+    echo(f"wrote  {output} ({len(manifest['files'])} files, {megabytes(total)})")
     for model in manifest["models"]:
         verdicts = [f"{one['verdict']} with {engine}" for engine, one in model["validations"].items()]
-        click.echo(f"model  {model['file']} ({model['precision']}): {'; '.join(verdicts) or 'not validated'}")
+        echo(f"model  {model['file']} ({model['precision']}): {'; '.join(verdicts) or 'not validated'}")
         for engine in model.get("self_test_failed", []):
-            click.echo(
+            echo(
                 Check(
                     passed=False,
                     detail=f"{engine} does not read the golden lines of {model['file']}, so it is not used",
@@ -248,15 +248,15 @@ def ship(
         )
         for step in ship_all(request, progress):
             _print_step(step)
-    click.echo(f"report    {request.report / 'report.html'}")
+    echo(f"report    {request.report / 'report.html'}")
     hint("htr-read", str(output), "IMAGE", prefix="next      ")
 
 
 def _print_step(step: Step) -> None:
     took = f"{step.seconds:.1f} s" if step.done else "unchanged"
-    click.echo(f"{step.name:9}{took:>10}  {step.result}")
+    echo(f"{step.name:9}{took:>10}  {step.result}")
     for check in step.checks:
-        click.echo(f"{'':21}{check}")
+        echo(f"{'':21}{check}")
 
 
 @main.command()
@@ -265,15 +265,19 @@ def _print_step(step: Step) -> None:
 def inspect(file: Path, as_json: bool) -> None:
     """Show what FILE is (checkpoint, .safetensors, .onnx, .plan or bundle) without running it."""
     from htr_export.inspection import inspect_artefact
+    from htr_export.reporting import to_json
 
     facts = inspect_artefact(file)
     if as_json:
-        click.echo(json.dumps(facts, ensure_ascii=False, indent=1))
+        echo(to_json(facts).rstrip(), several_lines=True)
         return
     from rich.console import Console
     from rich.table import Table
 
+    from htr_engines.text import printable
+
     table = Table(show_header=False)
     for name, value in facts.items():
-        table.add_row(name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        table.add_row(printable(name), printable(text))
     Console(markup=False).print(table)

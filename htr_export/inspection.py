@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from htr_engines.errors import HtrError
-from htr_engines.files import sha256_of
+from htr_engines.documents import parse_json
+from htr_engines.errors import HtrError, one_line
+from htr_engines.files import is_folder, sha256_of
+from htr_engines.text import shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,13 +32,11 @@ def inspect_artefact(path: Path) -> dict[str, Any]:
         UnknownArtefactError: if it is of no known kind.
         HtrError: if it is damaged.
     """
-    if not path.exists():
-        raise UnknownArtefactError(f"{path} does not exist; give a checkpoint, .safetensors, .onnx, .plan or bundle")
-    if path.is_dir():
+    if is_folder(path):
         return {"schema_version": SCHEMA_VERSION, "kind": "bundle", **_bundle(path)}
     describe = {".safetensors": _safetensors, ".onnx": _onnx, ".plan": _plan}.get(path.suffix.lower(), _checkpoint)
-    facts = {"schema_version": SCHEMA_VERSION, "file": path.name, "bytes": path.stat().st_size}
-    facts["sha256"] = sha256_of(path)
+    digest = sha256_of(path)  # first, since it says what is wrong with the path
+    facts = {"schema_version": SCHEMA_VERSION, "file": path.name, "bytes": path.stat().st_size, "sha256": digest}
     return {**facts, **describe(path)}
 
 
@@ -56,8 +55,12 @@ def _checkpoint(path: Path) -> dict[str, Any]:
         "best_wer": checkpoint.number("best_wer"),
         "generation": "v1" if "mask_token" in state else "v2",
         "parameters": sum(tensor.numel() for tensor in state.values() if tensor.is_floating_point()),
-        "entries_bytes": {str(name): checkpoint.bytes_of(name) for name in checkpoint.content},
+        "entries_bytes": {_key(name): checkpoint.bytes_of(name) for name in checkpoint.content},
     }
+
+
+def _key(name: object) -> str:
+    return name if isinstance(name, str) else shown(name)
 
 
 def _safetensors(path: Path) -> dict[str, Any]:
@@ -68,27 +71,31 @@ def _safetensors(path: Path) -> dict[str, Any]:
             metadata = file.metadata() or {}
             names = list(file.keys())
     except SafetensorError as error:
-        raise UnknownArtefactError(f"{path} is not a whole safetensors file ({error}); write it again") from None
+        raise UnknownArtefactError(
+            f"{path} is not a whole safetensors file ({one_line(error)}); write it again"
+        ) from None
     return {"kind": "model", "tensors": len(names), **_readable(metadata)}
 
 
 def _onnx(path: Path) -> dict[str, Any]:
     from collections import Counter
 
-    from htr_export.onnx.file import load_graph, metadata_of, opset_of, tensor_of
+    from htr_export.graph_file import foreign_graph, load_graph
+    from htr_export.onnx.file import metadata_of, opset_of, tensor_of
 
     model = load_graph(path)
-    operators = Counter(node.op_type for node in model.graph.node)
-    return {
-        "kind": "onnx",
-        "opset": opset_of(model),
-        "producer": f"{model.producer_name} {model.producer_version}".strip(),
-        "inputs": [_in_words(tensor_of(value)) for value in model.graph.input],
-        "outputs": [_in_words(tensor_of(value)) for value in model.graph.output],
-        "nodes": len(model.graph.node),
-        "operators": dict(operators.most_common()),
-        **_readable(metadata_of(model)),
-    }
+    with foreign_graph(path):
+        operators = Counter(node.op_type for node in model.graph.node)
+        return {
+            "kind": "onnx",
+            "opset": opset_of(model),
+            "producer": f"{model.producer_name} {model.producer_version}".strip(),
+            "inputs": [_in_words(tensor_of(value)) for value in model.graph.input],
+            "outputs": [_in_words(tensor_of(value)) for value in model.graph.output],
+            "nodes": len(model.graph.node),
+            "operators": dict(operators.most_common()),
+            **_readable(metadata_of(model)),
+        }
 
 
 def _in_words(tensor: TensorInfo) -> str:
@@ -123,5 +130,5 @@ def _readable(metadata: dict[str, str]) -> dict[str, Any]:
     facts.pop("schema_version", None)
     for name in ("network", "preprocessing", "precision_map", "calibration"):
         if name in facts:
-            facts[name] = json.loads(facts[name])
+            facts[name] = parse_json(facts[name], dict, f"the metadata {name!r}", "write the file again")
     return facts

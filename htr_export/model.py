@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from htr_engines.backends.base import MAX_MODEL_BYTES
 from htr_engines.charset import Charset
-from htr_engines.errors import CheckpointError
-from htr_engines.files import atomic_path, sha256_of
+from htr_engines.documents import parse_json
+from htr_engines.errors import CheckpointError, FileError, one_line
+from htr_engines.files import atomic_path, open_file, sha256_of
 from htr_engines.preprocess import Preprocessing
 from htr_export.checkpoint import infer_config, inference_tensors, read_checkpoint
 from htr_export.network import HTRConvText, NetworkConfig
@@ -100,14 +102,10 @@ def model_from_checkpoint(
 
 def save_model(model: Model, path: Path) -> None:
     """Write a model as ``.safetensors``, atomically."""
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    try:
-        with atomic_path(path) as temporary:
-            save_file(dict(model.tensors), temporary, metadata=model.metadata())
-    except SafetensorError as error:  # which is how it reports a full disk
-        raise OSError(None, f"could not be written ({error}); free some space and run again", str(path)) from None
+    with atomic_path(path) as temporary:
+        save_file(dict(model.tensors), temporary, metadata=model.metadata())
 
 
 def load_model(path: Path) -> Model:
@@ -118,14 +116,18 @@ def load_model(path: Path) -> Model:
     """
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist; give a model that 'htr-export strip' wrote")
+    try:
+        open_file(path, MAX_MODEL_BYTES).close()
+    except FileError as error:
+        raise CheckpointError(str(error)) from None
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file ({error}); strip the checkpoint again") from None
+        raise CheckpointError(
+            f"{path} is not a whole safetensors file ({one_line(error)}); strip the checkpoint again"
+        ) from None
     charset, config = parse_metadata(metadata, str(path))
     charset.check_fits(config.num_classes)
     provenance = {name: metadata[name] for name in PROVENANCE if name in metadata}
@@ -146,10 +148,10 @@ def parse_metadata(metadata: Mapping[str, str], name: str) -> tuple[Charset, Net
             "install the release that wrote it"
         )
     try:
-        numbers: Any = json.loads(metadata["network"])
+        numbers = parse_json(metadata["network"], dict[str, Any], f"{name}, network", "write it again", CheckpointError)
         return Charset(metadata["charset"]), NetworkConfig.from_dict(numbers)
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{name} has damaged metadata ({error}); write it again") from None
+    except KeyError as error:
+        raise CheckpointError(f"{name} has no {error.args[0]!r} in its metadata; write it again") from None
 
 
 def load_any(path: Path, charset: Charset | None = None, weights: Weights | None = None) -> Model:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from htr_engines.errors import MissingExtraError
 from htr_engines.files import write_text
+from htr_engines.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
     import numpy as np
     from jinja2 import Environment
     from numpy.typing import NDArray
-
-# Control characters, halves of surrogate pairs (from file names that are not UTF-8) and overrides of the
-# direction of writing: they break terminals and pages, or make a text look like another.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 Kind = Literal["equal", "missing", "added"]
 
@@ -36,11 +33,6 @@ class Piece:
 
     kind: Kind  # "missing": only in the text compared with; "added": only in the text shown
     text: str
-
-
-def printable(text: str) -> str:
-    r"""Return a text with what must not reach a terminal or a page written as ``\u001b``."""
-    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def document(

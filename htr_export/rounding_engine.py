@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from htr_engines.backends import open_engine
 from htr_engines.backends.base import Closeable
-from htr_engines.errors import EngineError, one_line
+from htr_engines.errors import EngineError, ExportError
+from htr_export.graph_file import foreign_graph, load_graph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,11 +45,10 @@ class RoundingEngine(Closeable):
         with tempfile.TemporaryDirectory(prefix="htr-export-") as folder:
             rounding = Path(folder) / "rounding.onnx"
             try:
-                write_rounding(model, rounding)
-            except (DecodeError, onnx.shape_inference.InferenceError, OSError) as error:
-                raise EngineError(
-                    f"{model} is no ONNX graph that can be rounded ({one_line(error)}); export it again"
-                ) from None
+                with foreign_graph(model):
+                    write_rounding(model, rounding)
+            except ExportError as error:
+                raise EngineError(str(error)) from None
             self._engine = open_engine(rounding, threads=threads)
         self.info = replace(self._engine.info, engine="rounding")
 
@@ -69,7 +68,7 @@ def write_rounding(source: Path, target: Path) -> None:
         source: an ONNX file that :func:`htr_export.precision.lowering.lower` wrote.
         target: the ONNX file to write.
     """
-    model = onnx.load(str(source))
+    model = load_graph(source)
     types = _types(model)
     for tensor in model.graph.initializer:
         if tensor.data_type in LOW:

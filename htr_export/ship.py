@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from htr_engines.backends import backends, engines_of
 from htr_engines.bundle import MANIFEST, SCHEMA_VERSION
 from htr_engines.checks import Check
-from htr_engines.errors import ExportError, ParityError
+from htr_engines.documents import load_json
+from htr_engines.errors import DataError, ExportError, ParityError
 from htr_engines.files import sha256_of, write_text
 from htr_engines.lines import fingerprint, read_lines
 from htr_engines.progress import SILENT
@@ -113,8 +114,8 @@ class _Memory:
         self._path = path
         self._digests: dict[Path, str] = {}
         try:
-            self._steps: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+            self._steps: dict[str, list[str]] = load_json(path, dict[str, list[str]], "it is written again")
+        except DataError:  # missing or damaged: every step is done again
             self._steps = {}
 
     def sha256(self, path: Path) -> str:

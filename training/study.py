@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htr_engines.console import HtrCommand
+from htr_engines.console import HtrCommand, echo
 from htr_engines.errors import DataError
 from htr_engines.files import write_text
 from htr_export.reporting import document, write_document
@@ -87,7 +87,7 @@ def main(data: Path, budget: float, output: Path, results: Path, changes: tuple[
         finally:
             figures[run.name] = {**asdict(run), "ended": ended, "error": error, **_result(folder)}
             _write(results, figures)
-        click.echo(f"{run.name}: {error or figures[run.name]['best_cer']}")
+        echo(f"{run.name}: {error or figures[run.name]['best_cer']}")
     if failed:
         raise DataError(f"failed: {'; '.join(failed)}; the reasons are in {results}")
 

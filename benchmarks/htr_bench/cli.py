@@ -9,7 +9,7 @@ import click
 
 from htr_bench.gpu import gpu
 from htr_bench.options import batch_sizes
-from htr_engines.console import HtrGroup, show_progress
+from htr_engines.console import HtrGroup, echo, show_progress
 from htr_engines.errors import EngineError, UnstableError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _measure(
         write_document(json_file, to_document(results, options, reports, environment))
     _print(results, options, reports, environment)
     if json_file:
-        click.echo(f"Next: all figures, with every call's time, are in {json_file}")
+        echo(f"Next: all figures, with every call's time, are in {json_file}")
     return results
 
 
@@ -108,7 +108,7 @@ def _print(
     from rich.console import Console
 
     from htr_bench.table import glossary, make_tables
-    from htr_export.reporting import printable
+    from htr_engines.text import printable
 
     console = Console(highlight=False)
     for table in make_tables(results, options, reports):
@@ -117,9 +117,9 @@ def _print(
         Console(width=max(console.width, width), highlight=False).print(table)
     for result in results:
         if result.failure is not None:
-            click.echo(f"failed: {printable(result.target.label)}: {printable(result.failure)}")
-    click.echo(_machine(environment))
-    click.echo(glossary(options))
+            echo(f"failed: {printable(result.target.label)}: {printable(result.failure)}")
+    echo(_machine(environment))
+    echo(glossary(options), several_lines=True)
 
 
 def _machine(environment: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ import click
 
 from htr_bench.options import batch_sizes
 from htr_engines.checks import mark
-from htr_engines.console import HtrCommand, stderr_console
+from htr_engines.console import HtrCommand, echo, stderr_console
 from htr_engines.errors import EngineError
 
 if TYPE_CHECKING:
@@ -104,9 +104,9 @@ def gpu(
             if json_file:
                 write_document(json_file, report)
             for row in _rows(report["parts"][-1]):
-                click.echo(row)
+                echo(row)
     if json_file:
-        click.echo(f"Next: all figures are in {json_file}")
+        echo(f"Next: all figures are in {json_file}")
     if not any(part["timings"] for part in report["parts"]):
         raise EngineError("nothing could be measured; the reasons are above")
 

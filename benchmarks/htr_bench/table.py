@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from htr_bench.rows import Row, make_rows
 from htr_bench.timing import PERCENTILES
-from htr_export.reporting import document, printable
+from htr_engines.text import printable
+from htr_export.reporting import document
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from htr_engines.errors import CharsetError
+from htr_engines.documents import parse_json
+from htr_engines.errors import CharsetError, FileError
+from htr_engines.files import read_file
+from htr_engines.text import printable, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+MAX_BYTES = 1 << 20
 
 PRESETS = {
     "iam": " !\"#&'()*+,-./0123456789:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
@@ -31,7 +35,8 @@ class Charset:
     """An ordered set of single code points.
 
     Raises:
-        CharsetError: if it is empty or a character occurs twice.
+        CharsetError: if it is empty, a character occurs twice, or one is a control character or a line break, which
+            would reach terminals and break lines.
     """
 
     characters: str
@@ -45,6 +50,8 @@ class Charset:
                 raise CharsetError(
                     f"the character set holds {character!r} (U+{ord(character):04X}) twice; each class needs its own"
                 )
+            if printable(character) != character:
+                raise CharsetError(f"the character set holds U+{ord(character):04X}, a control character; remove it")
             seen.add(character)
 
     @property
@@ -57,7 +64,9 @@ class Charset:
         try:
             return [self._classes[character] for character in text]
         except KeyError as error:
-            raise CharsetError(f"the text {text!r} holds {error.args[0]!r}, which the character set lacks") from None
+            raise CharsetError(
+                f"the text {shown(text)} holds {error.args[0]!r}, which the character set lacks"
+            ) from None
 
     def missing_from(self, text: str) -> set[str]:
         """Return the characters of ``text`` that the set lacks."""
@@ -86,18 +95,16 @@ def read_charset(path: Path) -> Charset:
     line or one a line; line breaks are not characters.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_file(path, MAX_BYTES).decode("utf-8-sig")
+    except FileError as error:
+        raise CharsetError(str(error)) from None
     except UnicodeDecodeError:
         raise CharsetError(f"{path} is not UTF-8 text; save the character set as UTF-8") from None
     if path.suffix.lower() != ".json":
         return Charset(text.replace("\r", "").replace("\n", ""))
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise CharsetError(f"{path} is not valid JSON ({error}); it should hold one string") from None
-    characters = content if isinstance(content, list) else [content]
-    if not all(isinstance(item, str) for item in characters):
-        raise CharsetError(f"{path} should hold one string, or a list of single characters")
+    cure = "it should hold one string, or a list of single characters"
+    kind: Any = str | list[str]
+    characters: str | list[str] = parse_json(text, kind, str(path), cure, CharsetError)
     return Charset("".join(characters))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htr_engines.console import HtrCommand, ModelPath, progress, verbosity
+from htr_engines.console import HtrCommand, ModelPath, echo, progress, verbosity
 from htr_engines.errors import DataError
 from htr_engines.files import is_file, is_folder
 
@@ -80,7 +80,7 @@ def main(
 
     with Recognizer(bundle, engine, threads, alpha) as recognizer:
         if verbosity() >= 0:
-            click.echo(recognizer.selection if verbosity() else recognizer.selection.brief, err=True)
+            echo(recognizer.selection if verbosity() else recognizer.selection.brief, err=True)
         if documents:
             from htr_engines.pages.command import PageOptions
 
@@ -116,12 +116,12 @@ def _read_documents(recognizer: Recognizer, options: PageOptions) -> int:
             recognizer,
             bundle,
             options,
-            on_error=lambda sentence: click.echo(f"Error: {sentence}", err=True),
+            on_error=lambda sentence: echo(f"Error: {sentence}", err=True),
             on_lines=lambda total, advance: display.update(task, total=total, advance=advance),
         )
     skipped = f", {tally.skipped} documents skipped that were done before" if tally.skipped else ""
     failed = f", {len(tally.errors)} errors" if tally.errors else ""
-    click.echo(f"read {tally.lines} lines in {tally.documents} documents{skipped}{failed}", err=True)
+    echo(f"read {tally.lines} lines in {tally.documents} documents{skipped}{failed}", err=True)
     return 1 if tally.errors else 0
 
 
@@ -170,11 +170,11 @@ def _read(recognizer: Recognizer, sources: list[tuple[str, Path | bytes]], batch
         for result in recognizer.read_all(sources, batch_size):
             if result.error is not None:
                 failed += 1
-                click.echo(f"Error: {result.error}", err=True)
+                echo(f"Error: {result.error}", err=True)
             if result.doubt is not None:
-                click.echo(f"Warning: {result.source}: {result.doubt}", err=True)
+                echo(f"Warning: {result.source}: {result.doubt}", err=True)
             text = result.reading.text if result.reading else ""
-            click.echo(json.dumps(_record(result), ensure_ascii=False) if as_json else text)
+            echo(json.dumps(_record(result), ensure_ascii=False) if as_json else text)
             display.update(task, advance=0 if result.page else 1)
     return 1 if failed else 0
 
@@ -203,14 +203,14 @@ def _self_test(folder: Path, name: str | None, threads: int | None) -> int:
         except BundleError:
             raise
         except HtrError as error:
-            click.echo(f"left out: {candidate} ({candidate.brief(error)})", err=True)
+            echo(f"left out: {candidate} ({candidate.brief(error)})", err=True)
             continue
         with engine:
             checks = list(self_test(bundle, candidate.model, engine))
         results.append(not failures(checks))
         for check in checks:
-            click.echo(check)
-        click.echo(f"{candidate} {'reads as expected' if results[-1] else 'does not read as expected'}")
+            echo(check)
+        echo(f"{candidate} {'reads as expected' if results[-1] else 'does not read as expected'}")
     if not results:
         select(bundle, name, threads).engine.close()  # says why nothing fits
     return 0 if all(results) else ParityError.exit_code

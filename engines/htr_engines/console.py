@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
+import os
 import shlex
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from htr_engines.errors import HtrError, MissingExtraError
+from htr_engines.errors import HtrError, MissingExtraError, ParityError, one_line
+from htr_engines.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,41 +57,56 @@ class ModelPath(click.Path):
             raise click.ClickException(str(error)) from None
 
 
-class HtrCommand(click.Command):
-    """A command whose foreseeable failures end in one sentence on stderr and the exit code of their kind.
-
-    All have ``-h``, ``-q`` (results and errors only) and ``-v`` (more, and tracebacks of errors).
-    """
+class _Guarded(click.Command):
+    """Ends every foreseeable failure in one sentence on stderr and the exit code of its kind."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401
         settings["context_settings"] = HELP | (settings.get("context_settings") or {})
         super().__init__(*arguments, **settings)
-        for names, level, text in (
-            (["-q", "--quiet"], -1, "Print results and errors only."),
-            (["-v", "--verbose"], 1, "Say more: why an engine was chosen, where an error comes from."),
-        ):
-            self.params.append(_verbosity_option(names, level, text))
 
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
-        """Run the command."""
+    def main(self, *args: Any, **settings: Any) -> Any:  # noqa: ANN401
+        """Run the command line and exit."""
+        if sys.stdout is None:
+            _fail("the standard output is closed; leave it open, or redirect it to a file", 1)
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):  # names of files may hold what the terminal's encoding lacks
                 stream.reconfigure(errors="backslashreplace")
         try:
-            return super().invoke(ctx)
+            code = self._run(args, settings)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except click.ClickException as error:
+            _fail_usage(error)
         except HtrError as error:
-            if verbosity() > 0:
-                traceback.print_exc()
-            _fail(str(error), error.exit_code)
-        except BrokenPipeError:
-            sys.stderr.close()
-            sys.exit(1)
-        except OSError as error:
-            _fail(_describe(error), 1)
-        except ModuleNotFoundError as error:
-            _fail(str(self._missing(error)), 1)
-        except MemoryError:
-            _fail("the memory ran out; give a smaller batch or free some memory", 1)
+            _fail(str(error), error.exit_code, several_lines=isinstance(error, ParityError))
+        except (OSError, ModuleNotFoundError, MemoryError, RecursionError, click.Abort) as error:
+            _fail(self._describe(error), 1)
+        sys.exit(code if isinstance(code, int) else 0)
+
+    def _run(self, args: Any, settings: Any) -> Any:  # noqa: ANN401
+        try:
+            return super().main(*args, **{**settings, "standalone_mode": False})
+        finally:
+            sys.stdout.flush()  # here, where a failure can still be told
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # of which Click says nothing
+            raise OSError(errno.EIO, "the standard output was closed before all was written") from None
+
+    def _describe(self, error: Exception) -> str:
+        if isinstance(error, OSError):
+            return _describe_system_error(error)
+        if isinstance(error, ModuleNotFoundError):
+            return str(self._missing(error))
+        if isinstance(error, MemoryError):
+            return "the memory ran out; give a smaller batch or free some memory"
+        if isinstance(error, RecursionError):
+            return "a file is nested too deeply to be read; leave it out"
+        return "stopped before it was done; run the command again"
 
     def _missing(self, error: ModuleNotFoundError) -> MissingExtraError:
         """Return the error that names the extra which brings a package; a package of no extra is a defect."""
@@ -99,15 +117,35 @@ class HtrCommand(click.Command):
         return MissingExtraError(package, "train" if training else EXTRAS[package])
 
 
-class HtrGroup(click.Group):
+class HtrCommand(_Guarded):
+    """A command whose foreseeable failures end in one sentence on stderr and the exit code of their kind.
+
+    All have ``-h``, ``-q`` (results and errors only) and ``-v`` (more, and tracebacks of errors).
+    """
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401
+        super().__init__(*arguments, **settings)
+        for names, level, text in (
+            (["-q", "--quiet"], -1, "Print results and errors only."),
+            (["-v", "--verbose"], 1, "Say more: why an engine was chosen, where an error comes from."),
+        ):
+            self.params.append(_verbosity_option(names, level, text))
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except HtrError:
+            if verbosity() > 0:
+                traceback.print_exc()
+            raise
+
+
+class HtrGroup(_Guarded, click.Group):
     """A group of such commands."""
 
     command_class = HtrCommand
     group_class = type
-
-    def __init__(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401
-        settings["context_settings"] = HELP | (settings.get("context_settings") or {})
-        super().__init__(*arguments, **settings)
 
 
 def verbosity() -> int:
@@ -120,7 +158,7 @@ def verbosity() -> int:
 def hint(*words: str, prefix: str = "next  ") -> None:
     """Print a command to go on with, quoted for the shell; nothing under ``--quiet``."""
     if verbosity() >= 0:
-        click.echo(f"{prefix}{shlex.join(words)}")
+        echo(f"{prefix}{shlex.join(words)}")
 
 
 def _verbosity_option(names: list[str], level: int, text: str) -> click.Option:
@@ -131,18 +169,43 @@ def _verbosity_option(names: list[str], level: int, text: str) -> click.Option:
     return click.Option(names, is_flag=True, expose_value=False, callback=remember, help=text)
 
 
-def _fail(message: str, code: int) -> None:
-    click.echo(f"Error: {message}", err=True)
+def echo(message: object, *, err: bool = False, several_lines: bool = False) -> None:
+    """Print a line in which nothing from outside can break the line or reach the terminal as a command.
+
+    Args:
+        message: what to print.
+        err: on stderr.
+        several_lines: keep the line breaks of the message.
+    """
+    rows = str(message).split("\n") if several_lines else [str(message)]
+    click.echo("\n".join(map(printable, rows)), err=err)
+
+
+def _fail_usage(error: click.ClickException) -> NoReturn:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context:
+        click.echo(f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n", err=True)
+    _fail(error.format_message(), error.exit_code)
+
+
+def _fail(message: str, code: int, *, several_lines: bool = False) -> NoReturn:
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:  # what is left in the buffer would be tried again at the end, with a traceback
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    echo(f"Error: {message}", err=True, several_lines=several_lines)
     sys.exit(code)
 
 
-def _describe(error: OSError) -> str:
-    import errno
-
+def _describe_system_error(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
-    if error.errno == errno.ENOSPC:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return f"{where}the disk is full; free some space and run the command again"
-    return f"{where}{error.strerror or error}"
+    if error.errno == errno.EPIPE:
+        return "the standard output was closed before all was written"
+    return f"{where}{error.strerror or one_line(error)}"
 
 
 def stderr_console() -> Console:

@@ -16,11 +16,6 @@ from htr_engines.errors import DataError, FileError, HtrError
 from htr_engines.files import read_file
 from htr_engines.text import printable
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -75,6 +70,10 @@ def parse_toml(text: str, kind: type[T], name: str, cure: str, error: type[HtrEr
     """Read TOML from memory; as :func:`parse_json`."""
     if any(line.count(".") > MAX_TOML_DOTS for line in text.split("\n") if not line.startswith("#")):
         raise error(f"{name} has a line of more than {MAX_TOML_DOTS} dots; {cure}")
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as reason:

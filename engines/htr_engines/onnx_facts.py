@@ -21,10 +21,11 @@ Axes = tuple[int | str, ...]
 NEWEST_OPSET = 100  # ONNX 1.22 has 27
 NEWEST_IR = 100
 MAX_FIELDS = 500_000  # of a message and those within; a graph of size base has 60 000
+MAX_STRUCTURE_BYTES = 32 << 20  # of all but the tensors' values, which a parser unpacks to many times as much
 MAX_DEPTH = 16
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _IR_VERSION, _GRAPH, _OPSET, _METADATA, _FUNCTION = 1, 7, 8, 14, 25  # of ModelProto
-_INPUT, _OUTPUT = 11, 12  # of GraphProto
+_INITIALIZER, _INPUT, _OUTPUT = 5, 11, 12  # of GraphProto
 _FUNCTION_OPSET = 9
 
 
@@ -62,7 +63,7 @@ def _read(content: memoryview, name: str) -> OnnxFacts:
     metadata: dict[str, str] = {}
     inputs: list[Axes] = []
     outputs: list[Axes] = []
-    graphs = 0
+    graphs, values = 0, 0
     for number, value in _fields(content):
         if number == _IR_VERSION:
             _check_version(value, NEWEST_IR, "IR", name)
@@ -75,10 +76,11 @@ def _read(content: memoryview, name: str) -> OnnxFacts:
             metadata[_text(value, 1)] = _text(value, 2)
         elif number == _GRAPH:
             graphs += 1
+            values += sum(_values_bytes(tensor) for tensor in _all(value, _INITIALIZER))
             inputs += [_axes(entry) for entry in _all(value, _INPUT)]
             outputs += [_axes(entry) for entry in _all(value, _OUTPUT)]
-    if not graphs:
-        raise ValueError("no graph")
+    if not graphs or len(content) - values > MAX_STRUCTURE_BYTES:
+        raise ValueError("no graph, or one of a size that no line model has")
     return OnnxFacts(metadata, tuple(inputs), tuple(outputs))
 
 
@@ -119,8 +121,11 @@ def _fields(message: int | memoryview) -> Iterator[tuple[int, int | memoryview]]
     """
     if isinstance(message, int):
         raise ValueError("a number is no message")  # noqa: TRY004 - it is the file that is wrong
-    place, end = 0, len(message)
+    place, end, count = 0, len(message), 0
     while place < end:
+        count += 1
+        if count > MAX_FIELDS:
+            raise ValueError("too many fields")
         tag, place = _varint(message, place)
         kind, number = tag & 7, tag >> 3
         if kind == _VARINT:
@@ -148,6 +153,11 @@ def _varint(message: memoryview, place: int) -> tuple[int, int]:
         if byte < 0x80:  # noqa: PLR2004
             return value, place
     raise ValueError("an integer without end")
+
+
+def _values_bytes(tensor: int | memoryview) -> int:
+    """Return the bytes of the longest field of a tensor: its values."""
+    return max((len(value) for _, value in _fields(tensor) if isinstance(value, memoryview)), default=0)
 
 
 def _all(message: int | memoryview, number: int) -> list[int | memoryview]:

@@ -18,7 +18,16 @@ MAX_BYTES = 64 << 20  # of a list or transcript
 # the direction of writing: they break terminals, pages and lines, or make a text look like another.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
-_SHORT = reprlib.Repr()
+
+class _Short(reprlib.Repr):
+    """Bounds depth, length and numbers, which Python refuses to write beyond some thousand digits."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Return an integer, or how long it is."""
+        return super().repr_int(x, level) if x.bit_length() < 1000 else f"an integer of {x.bit_length()} bits"  # noqa: PLR2004
+
+
+_SHORT = _Short()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 
 

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from htr_engines.errors import CheckpointError
 from htr_engines.limits import IMAGE_WIDTHS
+from htr_engines.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MIN_DEPTH = 3  # a block before, within and after the half length
+MOST = {"embed_dim": 4096, "depth": 64, "num_heads": 128, "mobilevit_head_dim": 1024}
+MOST_CLASSES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,11 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise CheckpointError(f"the network's {field.name} should be a positive whole number, not {value!r}")
+            most = MOST.get(field.name, MOST_CLASSES)
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+                raise CheckpointError(
+                    f"the network's {field.name} should be a whole number from 1 to {most}, not {shown(value)}"
+                )
         if self.num_classes == 1:
             raise CheckpointError("the network needs at least two classes, the blank and one character")
         if self.depth < MIN_DEPTH:
@@ -60,8 +66,8 @@ class NetworkConfig:
     def from_dict(cls, numbers: Mapping[str, Any]) -> NetworkConfig:
         """Build a configuration from metadata; unknown names raise :class:`CheckpointError`."""
         known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(numbers) - known):
-            raise CheckpointError(f"the network configuration holds unknown entries: {', '.join(unknown)}")
+        if unknown := [name for name in numbers if name not in known]:
+            raise CheckpointError(f"the network configuration holds unknown entries: {shown(unknown)}")
         if "num_classes" not in numbers:
             raise CheckpointError("the network configuration lacks num_classes")
         return cls(**numbers)

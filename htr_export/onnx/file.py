@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from htr_engines.backends.base import TensorInfo
 from htr_engines.errors import ExportError
 from htr_engines.files import sha256_of
 from htr_engines.preprocess import Preprocessing
+from htr_export.graph_file import foreign_graph, load_graph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,6 +49,11 @@ def read_onnx(path: Path) -> OnnxFile:
         ExportError: if the file is missing, damaged, or no line model of this package.
     """
     model = load_graph(path)
+    with foreign_graph(path):
+        return _facts(path, model)
+
+
+def _facts(path: Path, model: ModelProto) -> OnnxFile:
     metadata = metadata_of(model)
     if missing := [key for key in METADATA if key not in metadata]:
         raise ExportError(f"{path} does not say its {missing[0]}; give an ONNX file that 'htr-export onnx' wrote")
@@ -59,35 +64,12 @@ def read_onnx(path: Path) -> OnnxFile:
     image, logits = tensor_of(model.graph.input[0]), tensor_of(model.graph.output[0])
     if (len(image.shape), len(logits.shape)) != AXES or {image.dtype, logits.dtype} != {"float32"}:
         raise ExportError(f"{path} does not take and give float32 lines; export it again with 'htr-export onnx'")
-    try:
-        preprocessing = Preprocessing.from_dict(json.loads(metadata["preprocessing"]))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ExportError(f"{path} has damaged metadata; export it again with 'htr-export onnx'") from None
+    preprocessing = Preprocessing.from_json(metadata["preprocessing"], str(path))
     width = image.shape[3]
     if isinstance(width, int):
         preprocessing = replace(preprocessing, width=width)
     precision = metadata["precision"]
     return OnnxFile(path, sha256_of(path), opset_of(model), precision, image, logits, metadata, preprocessing)
-
-
-def load_graph(path: Path) -> ModelProto:
-    """Read an ONNX file.
-
-    Raises:
-        ExportError: if it is missing, damaged, or keeps its weights elsewhere.
-    """
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    if not path.is_file():
-        raise ExportError(f"{path} does not exist; give an ONNX file")
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except DecodeError:
-        raise ExportError(f"{path} is not a whole ONNX file; export it again") from None
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
-        raise ExportError(f"{path} keeps its weights in another file; export it again with 'htr-export onnx'")
-    return model
 
 
 def metadata_of(model: ModelProto) -> dict[str, str]:

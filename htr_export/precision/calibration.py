@@ -12,6 +12,7 @@ import numpy as np
 from htr_engines.errors import ExportError
 from htr_engines.host import physical_cores
 from htr_engines.lines import load_batches
+from htr_export.graph_file import load_graph
 from htr_export.precision.histogram import Histogram
 from htr_export.precision.int8 import tensors_to_calibrate
 
@@ -59,7 +60,7 @@ def _session(path: Path) -> tuple[InferenceSession, list[str]]:
     import onnx
     import onnxruntime
 
-    model = onnx.load(str(path))
+    model = load_graph(path)
     names = [name for name in tensors_to_calibrate(model.graph) if name != "image"]
     given = {value.name for value in model.graph.output}
     for name in names:

@@ -17,6 +17,7 @@ from htr_engines.errors import ExportError
 from htr_engines.files import atomic_path
 from htr_engines.limits import RANGE_LINES
 from htr_engines.progress import SILENT
+from htr_export.graph_file import load_graph
 from htr_export.precision.calibration import gather_histograms
 from htr_export.precision.casting import LARGEST, module_of, set_float_types
 from htr_export.precision.int8 import insert_int8, quantisable
@@ -179,7 +180,7 @@ def lower(
     """
     import onnx
 
-    model = onnx.load(str(source))
+    model = load_graph(source)
     _check_is_float32(model, source)
     modules = {node.name: module_of(node) for node in model.graph.node}
     precision_map.check_fits(modules.values())

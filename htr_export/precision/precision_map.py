@@ -22,18 +22,13 @@ import difflib
 import json
 import random
 import re
-import sys
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from htr_engines.errors import HtrError
-from htr_engines.files import write_text
+from htr_engines.documents import MAX_TOML_BYTES, parse_toml
+from htr_engines.errors import FileError, HtrError
+from htr_engines.files import read_file, write_text
 from htr_engines.limits import CALIBRATION_LINES, DEFAULT_OPSET
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -184,9 +179,9 @@ def read_map(path: Path) -> PrecisionMap:
         PrecisionMapError: if the file is missing, is no TOML, or holds anything but a precision map.
     """
     try:
-        return parse_map(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PrecisionMapError(f"{path} cannot be read ({error.strerror}); give a precision map in TOML") from None
+        return parse_map(read_file(path, MAX_TOML_BYTES).decode("utf-8"))
+    except FileError as error:
+        raise PrecisionMapError(str(error)) from None
     except (PrecisionMapError, UnicodeDecodeError) as error:
         raise PrecisionMapError(f"{path}: {error}") from None
 
@@ -226,10 +221,7 @@ def parse_map(text: str) -> PrecisionMap:
     Raises:
         PrecisionMapError: if it is no TOML, or anything but a precision map.
     """
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise PrecisionMapError(f"this is not TOML: {error}") from None
+    table = parse_toml(text, dict[str, Any], "this", "write it as 'htr-export search' does", PrecisionMapError)
     _check_keys(table, KEYS)
     version = table.get("schema_version")
     if version != SCHEMA_VERSION or isinstance(version, bool):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from htr_engines.lines import load_batches
+from htr_export.graph_file import load_graph
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,7 +63,7 @@ def _with_all_outputs(path: Path) -> tuple[bytes, dict[str, str]]:
     """Return a graph that gives out every float tensor, and the node that each comes from."""
     import onnx
 
-    model = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
+    model = onnx.shape_inference.infer_shapes(load_graph(path))
     floats = {
         value.name for value in model.graph.value_info if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from htr_engines.console import HtrCommand, show_progress
+from htr_engines.console import HtrCommand, echo, show_progress
 from htr_export.precision.precision_map import DEFAULT_METHOD, METHODS
 
 if TYPE_CHECKING:
@@ -133,8 +133,8 @@ def search_command(
         click.echo(to_json(document), nl=False)
     else:
         print_tables(result, document["notes"])
-        click.echo(verdict(result))
-        click.echo(_next_step(result))
+        echo(verdict(result))
+        echo(_next_step(result), several_lines=True)
     if result.precision_map is None:
         ctx.exit(3)
 
@@ -159,7 +159,7 @@ def _search(request: SearchRequest) -> SearchResult:
         with show_progress("reading the lists") as progress:
             return search(request, progress)
     except KeyboardInterrupt:
-        click.echo(f"Stopped; {request.journal} keeps what was measured; run the command again to continue", err=True)
+        echo(f"Stopped; {request.journal} keeps what was measured; run the command again to continue", err=True)
         raise
 
 
@@ -169,7 +169,7 @@ def print_tables(result: SearchResult, notes: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from htr_export.reporting import printable
+    from htr_engines.text import printable
     from htr_export.search.report import COMBINED_COLUMNS, SINGLE_COLUMNS, combined_rows, single_rows
 
     console = Console(highlight=False, markup=False)
@@ -183,7 +183,7 @@ def print_tables(result: SearchResult, notes: Sequence[str]) -> None:
             table.add_row(*(printable(row[number]) for number in shown))
         console.print(table)
     for note in notes:
-        click.echo(f"Note: {printable(note)}")
+        echo(f"Note: {printable(note)}")
 
 
 def _next_step(result: SearchResult) -> str:

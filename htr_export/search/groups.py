@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from htr_engines.errors import ExportError
+from htr_export.graph_file import load_graph
 from htr_export.precision.casting import module_of
 
 if TYPE_CHECKING:
@@ -43,9 +44,7 @@ def find_groups(model: Path, height: int, width: int, most: int) -> list[Group]:
     Raises:
         ExportError: if no convolution or linear layer of the graph names its module, or ``most`` is too small.
     """
-    import onnx
-
-    graph = onnx.load(str(model))
+    graph = load_graph(model)
     weights = {tensor.name for tensor in graph.graph.initializer}
     work = multiply_adds(graph, height, width)
     modules: dict[str, float] = {}

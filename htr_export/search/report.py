@@ -7,8 +7,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from htr_engines.files import sha256_of, write_text
+from htr_engines.text import printable
 from htr_export.precision.precision_map import write_map
-from htr_export.reporting import document, html_environment, printable
+from htr_export.reporting import document, html_environment
 from htr_export.search.plot import HEIGHT, WIDTH, draw_plot
 from htr_export.search.search import describe_increase
 from htr_export.search.timing import PROXY_COSTS

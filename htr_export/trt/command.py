@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from htr_engines.checks import Check
-from htr_engines.console import HtrCommand, hint, show_progress
+from htr_engines.console import HtrCommand, echo, hint, show_progress
 from htr_engines.limits import RANGE_LINES
 from htr_export.preflight import check_output, force_option
 
@@ -111,7 +111,7 @@ def trt_command(
             made = make_plan(prepared, lines, progress)
             checks = made.checks
     for check in checks:
-        click.echo(check)
+        echo(check)
     if dry_run:
         print_dry_run(prepared)
     else:
@@ -123,20 +123,20 @@ def print_dry_run(prepared: Prepared) -> None:
     from htr_export.trt.trtexec import trtexec_command
 
     graph, options = prepared.graph, prepared.options
-    click.echo(
+    echo(
         Check(passed=True, detail=f"{prepared.runtime} {prepared.trt.__version__} parses the graph; nothing was built")
     )
-    click.echo(f"model     {graph.path} ({graph.precision}, opset {graph.opset})")
-    click.echo(f"precision {prepared.precision}" + (", converted on the way" if prepared.lowers else ""))
-    click.echo(f"runs on   {prepared.gpus}")
+    echo(f"model     {graph.path} ({graph.precision}, opset {graph.opset})")
+    echo(f"precision {prepared.precision}" + (", converted on the way" if prepared.lowers else ""))
+    echo(f"runs on   {prepared.gpus}")
     for profile in prepared.profiles:
         shapes = (profile.min, profile.opt, profile.max)
-        click.echo("profile   " + " .. ".join("x".join(str(axis) for axis in shape) for shape in shapes))
-    click.echo(f"workspace {f'{options.workspace} bytes' if options.workspace else 'all there is'}")
-    click.echo(f"would write {prepared.target} and {prepared.target.name}.json")
+        echo("profile   " + " .. ".join("x".join(str(axis) for axis in shape) for shape in shapes))
+    echo(f"workspace {f'{options.workspace} bytes' if options.workspace else 'all there is'}")
+    echo(f"would write {prepared.target} and {prepared.target.name}.json")
     if prepared.lowers:
-        click.echo(f"the same  htr-export onnx MODEL.safetensors -o {graph.path.stem}.fp16.onnx --precision fp16")
-    click.echo(f"{'     then ' if prepared.lowers else 'the same  '}{trtexec_command(prepared)}")
+        echo(f"the same  htr-export onnx MODEL.safetensors -o {graph.path.stem}.fp16.onnx --precision fp16")
+    echo(f"{'     then ' if prepared.lowers else 'the same  '}{trtexec_command(prepared)}")
 
 
 def print_made(made: BuiltPlan) -> None:
@@ -145,7 +145,7 @@ def print_made(made: BuiltPlan) -> None:
 
     sidecar = made.sidecar
     size = f"{sidecar.plan_bytes / 1e6:.1f} MB"
-    click.echo(f"wrote {made.plan} ({size}, {sidecar.precision}, {sidecar.seconds:.1f} s) and {made.plan.name}.json")
-    click.echo(f"for   {sidecar.runtime} {sidecar.runtime_version} on {gpus_of(sidecar)}")
+    echo(f"wrote {made.plan} ({size}, {sidecar.precision}, {sidecar.seconds:.1f} s) and {made.plan.name}.json")
+    echo(f"for   {sidecar.runtime} {sidecar.runtime_version} on {gpus_of(sidecar)}")
     command = ["--reference", "MODEL.safetensors", "--candidate", str(made.plan), "--lines", "DIR", "--list", "FILE"]
     hint("htr-export", "validate", *command, prefix="next  where it is to run: ")

@@ -14,6 +14,7 @@ from htr_engines.backends.tensorrt.sidecar import PlanSidecar, sidecar_path, to_
 from htr_engines.files import atomic_path
 from htr_engines.host import describe_environment
 from htr_engines.progress import SILENT
+from htr_export.graph_file import foreign_graph
 from htr_export.trt.build import Built, Parsed, build, parse
 from htr_export.trt.options import fix_axes
 
@@ -78,7 +79,8 @@ def parse_prepared(
         return parse(prepared.trt, graph.path, graph.path), []
     with tempfile.TemporaryDirectory(prefix="htr-export-") as folder:
         lowered = Path(folder) / "lowered.onnx"
-        checks = _lower(graph, lowered, lines, progress)
+        with foreign_graph(graph.path):
+            checks = _lower(graph, lowered, lines, progress)
         progress.step("parsing the graph")
         return parse(prepared.trt, lowered, graph.path), checks
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htr_engines.console import HtrCommand, show_progress
+from htr_engines.console import HtrCommand, echo, show_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +114,7 @@ def print_summary(validation: Validation, request: ValidationRequest) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from htr_export.reporting import printable
+    from htr_engines.text import printable
     from htr_export.validation.summary import fact_rows, rate_rows, verdict
 
     result = validation.result
@@ -122,22 +122,22 @@ def print_summary(validation: Validation, request: ValidationRequest) -> None:
     for column in ("", "reference", "candidate", "difference [95 % interval]"):
         rates.add_column(column, justify="right" if column else "left", no_wrap=True)
     for row in rate_rows(result):
-        rates.add_row(*row)
+        rates.add_row(*map(printable, row))
     facts = Table(box=None, show_header=False, padding=(0, 2, 0, 1))
     for fact in fact_rows(result):
-        facts.add_row(*fact)
+        facts.add_row(*map(printable, fact))
     console = Console(highlight=False)
     console.print(rates, facts, "", sep="\n")
     for line in result.skipped[:LISTED]:
-        click.echo(f"skipped: {printable(line.reason)}")
+        echo(f"skipped: {printable(line.reason)}")
     if len(result.skipped) > LISTED:
-        click.echo(f"skipped: {len(result.skipped) - LISTED} more")
+        echo(f"skipped: {len(result.skipped) - LISTED} more")
     for note in validation.document["notes"]:
-        click.echo(f"Note: {note}")
+        echo(f"Note: {note}")
     for check in result.checks:
-        click.echo(check)
-    click.echo(verdict(result))
-    click.echo(_next_step(result.passed, request))
+        echo(check)
+    echo(verdict(result))
+    echo(_next_step(result.passed, request))
 
 
 def _next_step(passed: bool, request: ValidationRequest) -> str:

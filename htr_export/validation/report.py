@@ -10,13 +10,13 @@ from htr_engines.checks import mark
 from htr_engines.errors import DataError
 from htr_engines.files import atomic_path, sha256_of, write_text
 from htr_engines.preprocess import load_page
+from htr_engines.text import printable
 from htr_export.reporting import (
     compare_texts,
     data_uri,
     document,
     encode_png,
     html_environment,
-    printable,
     write_document,
 )
 from htr_export.validation.summary import fact_rows, notes, rate_rows, verdict

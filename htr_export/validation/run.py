@@ -12,8 +12,8 @@ from htr_engines.files import sha256_of
 from htr_engines.lines import fingerprint, read_lines
 from htr_engines.preprocess import Preprocessing
 from htr_engines.progress import SILENT
+from htr_engines.text import printable
 from htr_export.open_model import open_any
-from htr_export.reporting import printable
 from htr_export.validation.caching import CachingEngine
 from htr_export.validation.parity import ValidationOptions, ValidationResult, validate
 from htr_export.validation.report import (

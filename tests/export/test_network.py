@@ -118,7 +118,7 @@ def test_batch_rows_do_not_touch_each_other():
         ({"num_classes": 80, "embed_dim": 100}, "multiple"),
         ({"num_classes": 80, "num_heads": 7}, "num_heads"),
         ({"num_classes": 80, "image_width": 100}, "image_width"),
-        ({"num_classes": 80, "embed_dim": -512}, "positive"),
+        ({"num_classes": 80, "embed_dim": -512}, "from 1 to"),
         ({"num_classes": True}, "whole number"),
         ({"num_classes": 80, "colour": 3}, "unknown"),
         ({}, "num_classes"),

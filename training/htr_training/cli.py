@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from htr_engines.console import HtrGroup
+from htr_engines.console import HtrGroup, echo
 
 if TYPE_CHECKING:
     from htr_engines.charset import Charset
@@ -72,7 +72,8 @@ def init(name: str, output: Path | None) -> None:
         raise click.UsageError(f"no recipe is called {name!r}; choose one of {', '.join(recipe_names())}")
     output = output or Path(f"{name}.toml")
     write_recipe(name, output)
-    click.echo(f"wrote    {output}\nnext     htr-train fit {output}")
+    echo(f"wrote    {output}")
+    echo(f"next     htr-train fit {output}")
 
 
 @main.command()
@@ -100,9 +101,9 @@ def evaluate(
     options = EvaluateOptions(checkpoint, lines, list_file, _charset(charset), weights, batch, report)
     result = run(options)
     rates = f"CER {result.counts.cer:.2%}  WER {result.counts.wer:.2%}"
-    click.echo(f"{rates}  loss {result.loss:.4g}  on {len(result.lines)} lines")
+    echo(f"{rates}  loss {result.loss:.4g}  on {len(result.lines)} lines")
     if report:
-        click.echo(f"report: {report / 'report.html'}")
+        echo(f"report: {report / 'report.html'}")
 
 
 @main.command()
@@ -118,7 +119,7 @@ def profile(recipe: Path, changes: tuple[str, ...], steps: int, output: Path | N
     settings = read_recipe(recipe, changes)
     result = measure(settings, steps)
     shares = "  ".join(f"{part} {share:.1%}" for part, share in result.shares.items())
-    click.echo(f"{result.seconds:.3g} s a step  {result.lines / result.seconds:.3g} lines/s  {shares}")
+    echo(f"{result.seconds:.3g} s a step  {result.lines / result.seconds:.3g} lines/s  {shares}")
     if output:
         write_profile(output, result, settings)
 
@@ -134,7 +135,7 @@ def slim(checkpoint: Path, output: Path) -> None:
 
     write(leave_out(read_checkpoint(checkpoint).content), output)
     megabytes = [path.stat().st_size / 1e6 for path in (checkpoint, output)]
-    click.echo(f"{output}: {megabytes[1]:.1f} MB of {megabytes[0]:.1f} MB")
+    echo(f"{output}: {megabytes[1]:.1f} MB of {megabytes[0]:.1f} MB")
 
 
 @main.command()
@@ -183,13 +184,13 @@ def cut(pages: tuple[Path, ...], **options: Any) -> None:  # noqa: ANN401
     with show_progress("cutting pages") as progress:
         report = run(CutOptions(sources=pages, **options), progress)
     for left in report.lost_pages[:10]:
-        click.echo(f"skipped: {left.source}: {left.reason}", err=True)
+        echo(f"skipped: {left.source}: {left.reason}", err=True)
     if len(report.lost_pages) > 10:  # noqa: PLR2004
-        click.echo(f"skipped: {len(report.lost_pages) - 10} more files or pages; see the contact sheet", err=True)
+        echo(f"skipped: {len(report.lost_pages) - 10} more files or pages; see the contact sheet", err=True)
     for reason, count in report.reasons.items():
-        click.echo(f"skipped: {count} lines, because {reason}", err=True)
+        echo(f"skipped: {count} lines, because {reason}", err=True)
     lines = f"{len(report.train)} lines to train on, {len(report.val)} to validate on"
-    click.echo(f"{lines}, from {report.pages} pages; look at them in {report.contact_sheet}")
+    echo(f"{lines}, from {report.pages} pages; look at them in {report.contact_sheet}")
 
 
 @main.command()
@@ -219,12 +220,12 @@ def synth(**options: Any) -> None:  # noqa: ANN401
     with show_progress("rendering") as progress:
         report = synthesize(SynthOptions(**options), progress)
     for text, lacking in list(report.skipped.items())[:10]:
-        click.echo(f"skipped, no font has {lacking}: {text}", err=True)
+        echo(f"skipped, no font has {lacking}: {text}", err=True)
     if len(report.skipped) > 10:  # noqa: PLR2004
         lacking = "".join(sorted(set("".join(report.skipped.values()))))
-        click.echo(f"skipped, and {len(report.skipped) - 10} more; missing in all: {lacking}", err=True)
+        echo(f"skipped, and {len(report.skipped) - 10} more; missing in all: {lacking}", err=True)
     skipped = f"; {len(report.skipped)} texts skipped" if report.skipped else ""
-    click.echo(f"{report.lines} lines from {report.fonts} fonts in {report.list_file}{skipped}")
+    echo(f"{report.lines} lines from {report.fonts} fonts in {report.list_file}{skipped}")
 
 
 def _charset(name: str | None) -> Charset | None:

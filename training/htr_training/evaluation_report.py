@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from htr_engines.files import write_text
-from htr_export.reporting import compare_texts, data_uri, document, html_environment, printable, write_document
+from htr_engines.text import printable
+from htr_export.reporting import compare_texts, data_uri, document, html_environment, write_document
 from htr_training.breakdown import by_character, by_length, confusions
 
 if TYPE_CHECKING:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from htr_engines.console import progress, stderr_console
-from htr_engines.files import write_text
+from htr_engines.documents import parse_json
+from htr_engines.errors import DataError
+from htr_engines.files import read_file, write_text
+from htr_engines.text import printable
 from htr_training.errors import TrainingError
 from htr_training.readings import Evaluation, examples
 
@@ -14,6 +19,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from htr_training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class _Row:
+    iteration: int
 
 
 class Journal:
@@ -46,7 +56,7 @@ class Journal:
     def say(self, message: str) -> None:
         """Print a line on the terminal."""
         if self.writes:
-            self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(printable(message), markup=False, highlight=False, soft_wrap=True)
 
     def training(self, iteration: int, numbers: dict[str, float]) -> None:
         """Log the losses, the rate and the speed."""
@@ -99,9 +109,16 @@ def _forget_after(path: Path, iteration: int) -> None:
     """Drop what was logged after an iteration, and a last line that was cut short."""
     if not path.exists():
         return
-    rows = path.read_text(encoding="utf-8").splitlines()
-    kept = [row for row in rows if row.endswith("}") and json.loads(row)["iteration"] <= iteration]
-    write_text(path, "".join(f"{row}\n" for row in kept))
+    rows = read_file(path).decode("utf-8", "replace").splitlines()
+    write_text(path, "".join(f"{row}\n" for row in rows if _iteration_of(row) <= iteration))
+
+
+def _iteration_of(row: str) -> float:
+    """Return the iteration of a row of the log; infinity of one that is damaged, such as a last one cut short."""
+    try:
+        return parse_json(row, _Row, "log.jsonl", "").iteration
+    except DataError:
+        return math.inf
 
 
 def _open_tensorboard(folder: Path, done: int) -> Any:  # noqa: ANN401

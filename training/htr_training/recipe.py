@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import sys
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from htr_engines.documents import load_toml, parse_toml
 from htr_export.network.config import PRESETS
 from htr_training.errors import RecipeError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -164,10 +159,7 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: if a key is unknown, a value has the wrong type or lies outside its range.
     """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not valid TOML: {error}") from None
+    tables = load_toml(path, dict[str, Any], "see training/README.md for the keys", RecipeError)
     for change in changes:
         _apply(tables, change)
     recipe = _build(Recipe, tables, "")
@@ -186,8 +178,8 @@ def _apply(tables: dict[str, Any], change: str) -> None:
         if not isinstance(table, dict):
             raise RecipeError(f"--set {change}: {name} is a value, not a table")
     try:
-        table[last] = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        table[last] = parse_toml(f"value = {value}", dict[str, Any], change, "", RecipeError)["value"]
+    except RecipeError:
         table[last] = value  # a string without its quotation marks
 
 

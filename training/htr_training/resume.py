@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from htr_engines.errors import CharsetError, CheckpointError, one_line
-from htr_export.checkpoint import inference_tensors, read_checkpoint
+from htr_engines.text import shown
+from htr_export.checkpoint import check_sizes, inference_tensors, is_state_dict, read_checkpoint
 from htr_training.errors import TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torch import Tensor, nn
+    from torch import nn
 
     from htr_engines.charset import Charset
     from htr_export.checkpoint import Checkpoint
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 LAST = "last.pth"
 MOMENTS = ("exp_avg", "exp_avg_sq")
+MAX_ITERATIONS = 2**31
 
 
 def find_checkpoint(output: Path, resume: str | None) -> Path | None:
@@ -30,7 +33,7 @@ def find_checkpoint(output: Path, resume: str | None) -> Path | None:
 
     Args:
         output: the training's folder.
-        resume: ``auto`` for the folder's last one, if there is one; a file; or None to begin anew.
+        resume: ``auto`` for the folder's last one, if there is one; a file; or None to are trained from the start.
 
     Raises:
         TrainingError: if a training that is there already would be overwritten.
@@ -75,19 +78,36 @@ def restore(state: TrainingState, path: Path) -> list[str]:
         _restore_tcm(state, _tcm_of(checkpoint)),
         _restore_moments(state.optimizer, content.get("optimizer")),
     ]
-    if content.get("scaler"):
-        state.scaler.load_state_dict(content["scaler"])
-    state.iteration = int(checkpoint.number("nb_iter") or 0)
+    if isinstance(scaler := content.get("scaler"), Mapping) and set(scaler) == set(state.scaler.state_dict()):
+        state.scaler.load_state_dict(dict(scaler))
+    state.iteration = _iteration_of(checkpoint, path)
     for name in ("best_cer", "best_wer"):
         if (rate := checkpoint.number(name)) is not None:
             setattr(state, name, rate)
     return [note for note in notes if note]
 
 
+def _iteration_of(checkpoint: Checkpoint, path: Path) -> int:
+    """Return the iterations done, 0 of bare weights."""
+    iteration = checkpoint.number("nb_iter")
+    if "nb_iter" not in checkpoint.content:
+        return 0
+    if iteration is None or not 0 <= iteration < MAX_ITERATIONS:
+        raise CheckpointError(
+            f"{path} does not say at which iteration it was saved ({shown(checkpoint.content['nb_iter'])}); "
+            "take an earlier checkpoint, or start from it with --init-from"
+        )
+    return int(iteration)
+
+
 def _tcm_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """Return the tensors of a checkpoint's textual context module, none if it has no such module."""
-    saved = checkpoint.content.get("tcm_head") or {}
-    return {name.removeprefix("module."): tensor for name, tensor in saved.items()}
+    saved = checkpoint.content.get("tcm_head")
+    if not is_state_dict(saved):
+        return {}
+    tensors = {name.removeprefix("module."): tensor for name, tensor in saved.items()}
+    check_sizes(tensors)
+    return tensors
 
 
 def _restore_tcm(state: TrainingState, saved: Mapping[str, Tensor]) -> str | None:
@@ -105,25 +125,32 @@ def _restore_tcm(state: TrainingState, saved: Mapping[str, Tensor]) -> str | Non
     return None
 
 
-def _restore_moments(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any] | None) -> str | None:
+def _restore_moments(optimizer: torch.optim.Optimizer, saved: object) -> str | None:
     """Take over the moments; rates and decay stay the recipe's, so that they can be changed on the way."""
-    fresh = "the checkpoint's optimiser state does not fit; its moments are collected anew"
-    moments = saved.get("state") if saved else None
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    if not moments or not all(name in item for item in moments.values() for name in (*MOMENTS, "step")):
-        return fresh
-    shapes = {number: parameter.shape for number, parameter in enumerate(parameters)}
-    if {number: item[MOMENTS[0]].shape for number, item in moments.items()} != shapes:
-        return fresh
-    kept = {
-        number: {
-            "step": torch.as_tensor(item["step"], dtype=torch.float32),
-            **{name: item[name] for name in MOMENTS},
-        }
-        for number, item in moments.items()
-    }
+    moments = saved.get("state") if isinstance(saved, Mapping) else None
+    try:
+        if not isinstance(moments, Mapping) or set(moments) != set(range(len(parameters))):
+            raise ValueError("of other parameters")  # noqa: TRY301 - one answer to all that does not fit
+        kept = {number: _moments(moments[number], parameter) for number, parameter in enumerate(parameters)}
+    except (ValueError, TypeError, RuntimeError):
+        return "the checkpoint's optimiser state does not fit; its moments are collected again"
     optimizer.load_state_dict({"state": kept, "param_groups": optimizer.state_dict()["param_groups"]})
     return None
+
+
+def _moments(item: object, parameter: Tensor) -> dict[str, Tensor]:
+    """Return what AdamW keeps of one parameter; ``ValueError`` if that is not what was saved."""
+    if not isinstance(item, Mapping):
+        raise ValueError("not a dictionary")  # noqa: TRY004 - the file is wrong, not the call
+    step = torch.as_tensor(item.get("step", math.nan), dtype=torch.float32)
+    moments = {name: item.get(name) for name in MOMENTS}
+    for moment in (step, *moments.values()):
+        if not isinstance(moment, Tensor) or moment.layout != torch.strided or moment.device.type != "cpu":
+            raise ValueError("not a dense tensor")
+        if moment.shape != (() if moment is step else parameter.shape) or not bool(moment.isfinite().all()):
+            raise ValueError("of another shape, or not finite")
+    return {"step": step, **{name: moment.contiguous() for name, moment in moments.items() if moment is not None}}
 
 
 def initialise_from(state: TrainingState, path: Path, source_charset: Charset | None = None) -> list[str]:
@@ -138,13 +165,13 @@ def initialise_from(state: TrainingState, path: Path, source_charset: Charset | 
         source_charset: its characters, if it does not say.
 
     Returns:
-        What was made anew, one sentence each.
+        What was not taken over, one sentence each.
     """
     checkpoint = read_checkpoint(path)
     source = checkpoint.charset or source_charset
     tensors = checkpoint.state(checkpoint.default_weights)
     network = state.learner.network
-    if "head.weight" not in tensors:
+    if "head.weight" not in tensors or not tensors["head.weight"].ndim:
         raise CheckpointError(f"{path} has no head.weight; it is not of HTR-ConvText")
     config = replace(network.config, num_classes=len(tensors["head.weight"]))
     rows = _matching_rows(source, state.charset, config.num_classes)
@@ -155,7 +182,7 @@ def initialise_from(state: TrainingState, path: Path, source_charset: Charset | 
     network.load_state_dict(tensors)
     state.average.network.load_state_dict(tensors)
     known = f"{len(rows) - 1} of {len(state.charset.characters)} characters keep their weights in the head"
-    notes = [f"{known}, the others begin anew"]
+    notes = [f"{known}, the others are trained from the start"]
     if state.learner.tcm is not None:
         notes.append(_initialise_tcm(state.learner.tcm, checkpoint, rows))
     return notes
@@ -165,9 +192,10 @@ def _initialise_tcm(tcm: nn.Module, checkpoint: Checkpoint, rows: dict[int, int]
     saved = _tcm_of(checkpoint)
     own = tcm.state_dict()
     vocabulary = ("emb.weight", "classifier.weight", "classifier.bias")
-    rest = own.keys() - set(vocabulary)
-    if saved.keys() != own.keys() or any(saved[name].shape != own[name].shape for name in rest):
-        return "the textual context module begins anew, since the checkpoint has none of this width"
+    classes = len(saved["classifier.bias"]) if saved.get("classifier.bias", torch.zeros(())).ndim else 0
+    shapes = {name: (classes, *own[name].shape[1:]) if name in vocabulary else own[name].shape for name in own}
+    if not classes or {name: saved[name].shape for name in saved} != shapes:
+        return "the textual context module is trained from the start, since the checkpoint has none of this width"
     # <pad> is the last row of either vocabulary.
     rows = {**rows, len(own["classifier.bias"]) - 1: len(saved["classifier.bias"]) - 1}
     tcm.load_state_dict(

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from htr_engines.errors import one_line
 from htr_engines.files import atomic_path
 from htr_export.network import HTRConvText, NetworkConfig
 from htr_training.errors import TrainingError
@@ -107,10 +106,7 @@ def save(state: TrainingState, recipe: Recipe, path: Path) -> None:
 def write(checkpoint: dict[str, Any], path: Path) -> None:
     """Write a dictionary of tensors and plain values, whole or not at all."""
     with atomic_path(path) as temporary:
-        try:
-            torch.save(checkpoint, temporary)
-        except RuntimeError as error:  # how PyTorch's writer reports a full disk
-            raise OSError(None, one_line(error), str(path)) from None
+        torch.save(checkpoint, temporary)
 
 
 FOR_RESUMING = ("optimizer", "scaler", "random_state", "numpy_state", "torch_state", "torch_cuda_state")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import multiprocessing
 import os
+import signal
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,8 +30,20 @@ def map_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int | 
     if workers <= 1:
         yield from map(work, jobs)
         return
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, initializer=_end_with_parent) as pool:
         try:
             yield from pool.map(work, jobs, chunksize=chunk)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
+
+
+def _end_with_parent() -> None:
+    """Have this process killed when its parent ends, however it ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():  # it ended before the line above
+        os._exit(1)

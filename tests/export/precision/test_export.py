@@ -80,7 +80,7 @@ def test_lines_are_drawn_by_a_seed_and_the_fingerprint_refuses_others(lines_dir)
     ("precision", "message"),
     [
         ("fp61", "'fp61' is none of fp32, fp16, bf16, int8, and no map that ends in .toml"),
-        ("none.toml", "none.toml cannot be read"),
+        ("none.toml", "none.toml does not exist"),
     ],
 )
 def test_what_is_no_precision_is_a_mistake_in_the_command(safetensors, tmp_path, precision, message):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from htr_engines.errors import DataError
 from htr_engines.preprocess import load_pages
-from htr_export.reporting import compare_texts, printable
+from htr_engines.text import printable
+from htr_export.reporting import compare_texts
 from htr_export.validation.parity import ValidationOptions, validate
 from htr_export.validation.report import (
     Inputs,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from htr_engines.checks import mark
+from htr_engines.text import printable
 from htr_export import reporting
 from htr_training.check.check import ERRORS, WARNINGS
 
@@ -46,7 +47,7 @@ def show(report: CheckReport, console: Console) -> None:
     from rich.table import Table
 
     for name, count in report.lines.items():
-        console.print(f"{count:7d} lines{' in ' + escape(name) if name else ''}")
+        console.print(f"{count:7d} lines{' in ' + escape(printable(name)) if name else ''}")
     rare = {character: count for character, count in report.characters.items() if count < RARE_BELOW}
     for counts, text in (
         (report.characters, "different characters"),
@@ -61,7 +62,7 @@ def show(report: CheckReport, console: Console) -> None:
             for kind, text in kinds.items():
                 found = [finding for finding in report.findings if finding.kind == kind]
                 if found:
-                    examples = "\n".join(f"{one.name}: {one.detail}" for one in found[:MAX_EXAMPLES])
+                    examples = "\n".join(printable(f"{one.name}: {one.detail}") for one in found[:MAX_EXAMPLES])
                     table.add_row(sign, str(len(found)), text, escape(examples))
         console.print(table)
     console.print("characters per line")
