@@ -79,13 +79,11 @@ def test_a_run_that_fails_is_told_and_the_next_begins(study, tmp_path, monkeypat
 def test_a_training_that_outlasts_its_share_is_stopped(study, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "RUNS", study.RUNS[:1])
     monkeypatch.setenv("FAKE_SECONDS", "0.5")
-    start = time.monotonic()
     outcome, rows = run(study, tmp_path, budget=0.05)
     assert outcome.exit_code == 0, outcome.output
     row = rows["copiste"]
     assert row["ended"] is False
     assert 0 < row["iterations"] < row["iterations_planned"]
-    assert time.monotonic() - start < 30  # where the whole schedule would take over a minute
 
 
 def test_a_study_goes_on_where_it_was_and_forgets_nothing(study, tmp_path, monkeypatch):
