@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from htr_engines.backends.base import infer_lines
 from htr_engines.charset import Charset
 from htr_engines.ctc import decode_greedy
 from htr_engines.errors import BundleError, EngineError, HtrError
+from htr_engines.files import is_file
 from htr_engines.preprocess import Preprocessing, fit_line, load_page
 from htr_export.validation.report import load_report
 
@@ -29,8 +30,8 @@ PRECISE_FIRST = ("fp32", "bf16", "fp16", "mixed", "int8")
 def sample_lines(reports: Sequence[Path]) -> list[NDArray[np.uint8]]:
     """Return the sample lines that validation saved, or drawn ones, as grey uint8 [H,W]."""
     for report in reports:
-        files = [report / sample["file"] for sample in load_report(report)["samples"]]
-        if found := [load_page(file) for file in files if file.is_file()]:
+        files = [report / "samples" / PurePath(sample["file"]).name for sample in load_report(report)["samples"]]
+        if found := [load_page(file) for file in files if is_file(file)]:
             return found
     return [_drawn_line(text) for text in SAMPLE_TEXTS]
 
@@ -58,7 +59,7 @@ def write_golden(
     """
     (folder / "golden").mkdir()
     metadata = models[0]["metadata"]
-    spec, charset = Preprocessing.from_dict(json.loads(metadata["preprocessing"])), Charset(metadata["charset"])
+    spec, charset = Preprocessing.from_json(metadata["preprocessing"], "the model"), Charset(metadata["charset"])
     entries = [_write_line(folder, number, grey_HW, spec) for number, grey_HW in enumerate(lines)]
     image_N1HW = np.stack([fit_line(grey_HW, spec) for grey_HW in lines])
     failures = []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from htr_engines.backends import engines_of
 from htr_engines.backends.tensorrt.sidecar import content_mismatch, gpus_of, read_sidecar, sidecar_path
 from htr_engines.bundle import FORMAT, MANIFEST, SCHEMA_VERSION
+from htr_engines.documents import load_json
 from htr_engines.errors import BundleError, DataError, ParityError
 from htr_engines.files import atomic_folder, sha256_of, write_text
 from htr_engines.host import hardware_of
@@ -163,7 +164,7 @@ def _figures(latencies: Sequence[Path], digests: Mapping[str, str]) -> dict[str,
     figures: dict[str, dict[str, Any]] = {}
     for path in latencies:
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+            document = load_json(path, dict[str, Any], "make it with: htr-bench latency --json")
             if document["kind"] != LATENCY_KIND:
                 raise KeyError("kind")  # noqa: TRY301 - treated as a file that is damaged
             hardware = hardware_of(document["environment"])
@@ -171,7 +172,9 @@ def _figures(latencies: Sequence[Path], digests: Mapping[str, str]) -> dict[str,
                 if one["sha256"] in digests and (seconds := _median(one["measurements"])) is not None:
                     figure = {"seconds": seconds, "hardware": hardware}
                     figures.setdefault(digests[one["sha256"]], {})[one["engine"]["engine"]] = figure
-        except (KeyError, TypeError, ValueError):
+        except DataError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise DataError(f"{path} is no report of htr-bench latency; make it with its option --json") from None
     return figures
 

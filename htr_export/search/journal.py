@@ -7,15 +7,17 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 from htr_engines.errors import DataError
-from htr_export.search.timing import Latency
-from htr_export.validation.statistics import Interval
+from htr_engines.files import read_file
+from htr_export.precision.precision_map import Precision
+from htr_export.search.timing import Latency  # noqa: TC001 - msgspec reads the annotations
+from htr_export.validation.statistics import Interval  # noqa: TC001 - likewise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
-
-    from htr_export.precision.precision_map import Precision
 
 SCHEMA_VERSION = 1
 Part = Literal["measuring", "held back"]
@@ -64,7 +66,7 @@ class Journal:
         self._path, self._key = path, key
         self._trials: dict[str, Trial] = {}
         self._values: dict[str, dict[str, float]] = {}
-        rows = path.read_bytes().split(b"\n") if path.exists() else []
+        rows = read_file(path).split(b"\n") if path.exists() else []
         self._torn = bool(rows and rows[-1])  # the last record has no end
         for row in rows:
             if (trial := _parse_trial(row, key)) is not None:
@@ -116,12 +118,10 @@ def _parse_trial(row: bytes, key: str) -> Trial | None:
         record: dict[str, Any] = json.loads(row)
         if record["key"] != key or record["schema_version"] != SCHEMA_VERSION:
             return None
-        outcome = record["outcome"]
-        if outcome is not None:
-            interval, latency = Interval(**outcome["cer_increase"]), Latency(**outcome["latency"])
-            outcome = Outcome(**{**outcome, "cer_increase": interval, "latency": latency})
-        return Trial(dict(record["lowered"]), record["part"], outcome, record["failure"])
-    except (ValueError, TypeError, KeyError):
+        lowered = msgspec.convert(record["lowered"], dict[str, Precision])
+        outcome = None if record["outcome"] is None else msgspec.convert(record["outcome"], Outcome)
+        return Trial(lowered, msgspec.convert(record["part"], Part), outcome, record["failure"])
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
 
 
@@ -132,5 +132,5 @@ def _parse_values(row: bytes) -> dict[str, dict[str, float]]:
         if record["schema_version"] != SCHEMA_VERSION:
             return {}
         return {record["name"]: {name: float(value) for name, value in record["values"].items()}}
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return {}

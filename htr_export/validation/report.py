@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from htr_engines.checks import mark
+from htr_engines.documents import Sha256, convert, load_json
 from htr_engines.errors import DataError
-from htr_engines.files import atomic_path, sha256_of, write_text
+from htr_engines.files import atomic_path, is_file, sha256_of, write_text
 from htr_engines.preprocess import load_page
 from htr_engines.text import printable
 from htr_export.reporting import (
@@ -70,6 +70,54 @@ class EngineVerdict:
     engine: str
     passed: bool | None  # None: it was not tried
     verdict: str  # or why it was not tried
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    file: str
+    sha256: Sha256
+    engine: str
+
+
+@dataclass(frozen=True)
+class _ReportInputs:
+    candidate: _Candidate
+    lines_sha256: str
+
+
+@dataclass(frozen=True)
+class _Options:
+    max_cer_increase: float
+
+
+@dataclass(frozen=True)
+class _Result:
+    mode: str
+    lines: int
+    changed: int
+    options: _Options
+    reference_rates: Any
+    candidate_rates: Any
+    cer_increase: Any
+    wer_increase: Any
+
+
+@dataclass(frozen=True)
+class _Sample:
+    file: str
+
+
+@dataclass(frozen=True)
+class _Report:
+    """What others read of a report."""
+
+    passed: bool
+    verdict: str
+    created: str
+    inputs: _ReportInputs
+    result: _Result
+    samples: tuple[_Sample, ...]
+    engines: tuple[EngineVerdict, ...] = ()
 
 
 def describe_side(path: Path, sha256: str, info: EngineInfo, precision: str) -> Side:
@@ -157,15 +205,13 @@ def load_report(folder: Path) -> dict[str, Any]:
     Raises:
         DataError: if there is none, or none that this release knows.
     """
-    path = folder / "report.json"
-    if not path.is_file():
+    path, cure = folder / "report.json", "run htr-export validate again"
+    if not is_file(path):
         raise DataError(f"{folder} holds no report.json; make it with: htr-export validate --report {folder}")
-    try:
-        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise DataError(f"{path} is damaged; run htr-export validate again") from None
-    if not isinstance(report, dict) or report.get("schema_version") != SCHEMA_VERSION:
+    report = load_json(path, dict[str, Any], cure)
+    if report.get("schema_version") != SCHEMA_VERSION:
         raise DataError(f"{path} is no validation report of schema version {SCHEMA_VERSION}; validate again")
+    convert(report, _Report, str(path), cure)
     return report
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -169,7 +168,7 @@ def _reader_of(reference: EngineInfo, path: Path) -> tuple[Charset, Preprocessin
     metadata = reference.metadata
     if "charset" not in metadata or "preprocessing" not in metadata:
         raise EngineError(f"{path} does not state its characters; give the .safetensors that 'htr-export strip' wrote")
-    return Charset(metadata["charset"]), Preprocessing.from_dict(json.loads(metadata["preprocessing"]))
+    return Charset(metadata["charset"]), Preprocessing.from_json(metadata["preprocessing"], str(path))
 
 
 def _check_same_reader(reference: Engine, candidate: Engine) -> None:

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 
 from htr_engines.errors import DataError, ImageError
-from htr_engines.files import atomic_path
+from htr_engines.files import atomic_path, read_file
 from htr_engines.pages.formats import SUFFIXES, PageFormat, to_document, to_hocr, to_jsonl, to_text
 from htr_engines.pages.markup import Stamp
 from htr_engines.pages.reading import LineReader, PageReading, read_sheet
@@ -175,7 +175,7 @@ class _Journal:
         self._done: dict[str, dict[str, Any]] = {}
         path = self._folder / JOURNAL if self._folder else None
         if path and path.is_file():
-            for row in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            for row in read_file(path).decode("utf-8", "replace").splitlines():
                 try:
                     record = json.loads(row)
                     self._done[record.pop("output")] = record
