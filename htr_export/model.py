@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -102,10 +103,14 @@ def model_from_checkpoint(
 
 def save_model(model: Model, path: Path) -> None:
     """Write a model as ``.safetensors``, atomically."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    with atomic_path(path) as temporary:
-        save_file(dict(model.tensors), temporary, metadata=model.metadata())
+    try:
+        with atomic_path(path) as temporary:
+            save_file(dict(model.tensors), temporary, metadata=model.metadata())
+    except SafetensorError as error:  # how it reports other failures than a full disk
+        raise OSError(errno.EIO, one_line(error), str(path)) from None
 
 
 def load_model(path: Path) -> Model:

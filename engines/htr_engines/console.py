@@ -57,6 +57,15 @@ class ModelPath(click.Path):
             raise click.ClickException(str(error)) from None
 
 
+@contextlib.contextmanager
+def _told_of_closed_output() -> Iterator[None]:
+    """Click ends without a word where the reader of its output has gone."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise OSError(errno.EIO, "the standard output was closed before all was written") from None
+
+
 class _Guarded(click.Command):
     """Ends every foreseeable failure in one sentence on stderr and the exit code of its kind."""
 
@@ -90,12 +99,15 @@ class _Guarded(click.Command):
         finally:
             sys.stdout.flush()  # here, where a failure can still be told
 
+    def make_context(self, *args: Any, **settings: Any) -> click.Context:  # noqa: ANN401
+        """Read the arguments; ``--help`` prints here."""
+        with _told_of_closed_output():
+            return super().make_context(*args, **settings)
+
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
         """Run the command."""
-        try:
+        with _told_of_closed_output():
             return super().invoke(ctx)
-        except BrokenPipeError:  # of which Click says nothing
-            raise OSError(errno.EIO, "the standard output was closed before all was written") from None
 
     def _describe(self, error: Exception) -> str:
         if isinstance(error, OSError):

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers.drawn import draw_line
+from helpers.drawn import CHARSET, draw_line
 from PIL import Image
 
 from htr_engines import Recognizer
+from htr_engines.backends import open_engine
 from htr_engines.bundle import open_bundle
 from htr_engines.cli import main as htr_read
 from htr_engines.errors import BundleError, EngineError, ExportError, ImageError, ParityError
@@ -246,3 +247,91 @@ def test_reading_needs_no_torch_and_no_onnx(bundle, lines_dir):
     )
     assert result.returncode == 0, result.stderr
     assert "text" in json.loads(result.stdout)
+
+
+def write_over(path, content):
+    path.write_bytes(content)
+    return content
+
+
+def test_a_file_swapped_after_it_was_hashed_is_not_opened(copy):
+    """Whatever is done to the file in between: the bytes that were hashed are the bytes that are opened."""
+    found = open_bundle(copy)
+    model = found.models[0]
+    read_once = found.read_model(model)
+    write_over(model.file, b"something else")
+    with open_engine(read_once, "onnxruntime") as engine:
+        assert engine.info.metadata["charset"] == found.charset.characters
+    with pytest.raises(BundleError, match=r"changed.*model\.onnx"):
+        found.read_model(model)
+    with pytest.raises(BundleError, match=r"changed.*model\.onnx"):
+        Recognizer(copy, verify=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"charset": "".join(reversed(CHARSET.characters))}, "another characters"),
+        ({"preprocessing": {"width": 64, "height": 64, "alpha": "white"}}, "another preprocessing"),
+        ({"preprocessing": {"width": 128, "height": 32, "alpha": "white"}}, "another preprocessing"),
+        ({"charset": CHARSET.characters[:-1]}, "classes"),
+        ({"charset": CHARSET.characters[:-1], "num_classes": CHARSET.num_classes - 1}, "another characters"),
+        ({"charset": "\x1b]0;" + CHARSET.characters[4:]}, "control character"),
+    ],
+)
+def test_a_manifest_that_says_other_than_its_model_is_refused(copy, changes, said):
+    edit_manifest(copy, **changes)
+    result = read(copy, "x.png")
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert read("--self-test", copy).exit_code == 1
+
+
+def test_a_model_of_another_width_than_the_manifest_is_refused(copy):
+    """The graph itself counts, whatever its metadata says."""
+    import onnx
+
+    model = onnx.load(str(copy / "model.onnx"))
+    model.graph.input[0].type.tensor_type.shape.dim[3].dim_value = 64
+    onnx.save(model, str(copy / "model.onnx"))
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"]["model.onnx"] |= {"sha256": sha256_of(copy / "model.onnx")}
+    edit_manifest(copy, files=manifest["files"])
+    assert "another input shape" in read(copy, "x.png").stderr
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda manifest: manifest["files"]["model.onnx"].pop("sha256"),
+        lambda manifest: manifest["models"][0].pop("validation"),
+        lambda manifest: manifest["models"].clear(),
+        lambda manifest: manifest["preprocessing"].update(width=10**9),
+        lambda manifest: manifest["preprocessing"].update(height=0),
+        lambda manifest: manifest["models"][0].update(file="a\0b"),
+        lambda manifest: manifest["models"][0].update(file="x" * 5000),
+        lambda manifest: manifest["golden"][0].update(image=[[[[]]]]),
+    ],
+    ids=range(8),
+)
+def test_manifests_with_other_fields_cost_one_sentence(copy, damage):
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    damage(manifest)
+    (copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    result = read(copy, "x.png")
+    assert isinstance(result.exception, SystemExit)
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+
+
+def test_bad_names_in_a_list_cost_their_own_lines(bundle, lines_dir, tmp_path):
+    names = ["a\x00b.png", "x" * 300, "\x1b]0;evil\x07.png", str(lines_dir / "line-0.png"), "/dev/zero", "\x9b31m"]
+    (tmp_path / "list.txt").write_text("\n".join(names), encoding="utf-8")
+    for options in ([], ["--json"]):
+        result = read(bundle, f"@{tmp_path / 'list.txt'}", *options)
+        assert result.exit_code == 1
+        rows = result.stdout.split("\n")[:-1]
+        assert len(rows) == len(names)
+        assert not set(result.stdout + result.stderr) & {"\x1b", "\x07", "\x00", "\x9b"}
+        assert (json.loads(rows[3]).get("error") if options else not rows[3]) in {None, False}

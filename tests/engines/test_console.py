@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import subprocess
 import sys
 
@@ -11,7 +12,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from htr_engines.console import HtrCommand
+from htr_engines.console import HtrCommand, echo
+from htr_engines.errors import DataError, ParityError
 
 
 def failing(error: BaseException) -> click.Command:
@@ -75,3 +77,43 @@ def test_progress_is_shown_on_a_terminal_only(monkeypatch):
             progress.advance(3)
         assert ("reading lines" in shown.file.getvalue()) is terminal
         assert ("3/4" in shown.file.getvalue()) is terminal
+
+
+@pytest.mark.parametrize("arguments", [["--help"], [], ["x.htr"]])
+@pytest.mark.parametrize("how", ["full", "closed", "broken"])
+def test_output_that_cannot_be_written_ends_in_a_sentence_and_not_in_0(arguments, how, tmp_path):
+    command = [sys.executable, "-c", "from htr_engines.cli import main; main()", *arguments]
+    if how == "closed":
+        command = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        reader, writer = os.pipe()
+        os.close(reader)
+        stdout = {"full": full, "closed": None, "broken": writer}[how]
+        done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path)
+        os.close(writer)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert "Error: " in done.stderr
+
+
+def test_text_from_outside_cannot_command_the_terminal_or_break_the_line():
+    evil = "a\x1b]0;title\x07\nb\x9b31m\u202ec\u2028d\udce9"
+    for error in (DataError(f"{evil} does not exist"), OSError(errno.EACCES, "no", evil), click.UsageError(evil)):
+        result = CliRunner().invoke(failing(error), [])
+        assert result.stderr.rstrip("\n").split("Error: ")[1].isprintable()
+        assert "\\u001b" in result.stderr
+    result = CliRunner().invoke(HtrCommand("say", callback=lambda: echo(evil)), [])
+    assert result.stdout.count("\n") == 1
+    assert result.stdout.rstrip("\n").isprintable()
+
+
+def test_a_report_of_parity_keeps_its_lines():
+    result = CliRunner().invoke(failing(ParityError("differs\n✗ one\n✗ two")), [])
+    assert result.exit_code == 3
+    assert result.stderr.count("\n") == 3
+
+
+def test_what_is_nested_too_deeply_is_a_sentence():
+    result = CliRunner().invoke(failing(RecursionError("maximum recursion depth exceeded")), [])
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)

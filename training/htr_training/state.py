@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from htr_engines.errors import one_line
 from htr_engines.files import atomic_path
 from htr_export.network import HTRConvText, NetworkConfig
 from htr_training.errors import TrainingError
@@ -105,8 +107,11 @@ def save(state: TrainingState, recipe: Recipe, path: Path) -> None:
 
 def write(checkpoint: dict[str, Any], path: Path) -> None:
     """Write a dictionary of tensors and plain values, whole or not at all."""
-    with atomic_path(path) as temporary:
-        torch.save(checkpoint, temporary)
+    try:
+        with atomic_path(path) as temporary:
+            torch.save(checkpoint, temporary)
+    except RuntimeError as error:  # how PyTorch's writer reports other failures than a full disk
+        raise OSError(errno.EIO, one_line(error), str(path)) from None
 
 
 FOR_RESUMING = ("optimizer", "scaler", "random_state", "numpy_state", "torch_state", "torch_cuda_state")
