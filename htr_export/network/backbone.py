@@ -61,12 +61,22 @@ class PatchAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x_NQPC: Tensor) -> Tensor:
-        """Apply the attention over P; the shape stays."""
+        """Apply the attention over P; the shape stays. While exporting, it is [4N,P,C]."""
+        if torch.compiler.is_exporting():
+            return self._forward_rank_4(x_NQPC)
         n, q, p, c = x_NQPC.shape
         heads = self.qkv(x_NQPC).reshape(n, q, p, 3, self.num_heads, c // self.num_heads)
         query, key, value = heads.permute(3, 0, 1, 4, 2, 5).unbind(0)
         out = attend(query, key, value, training=self.training)
         return self.proj(out.transpose(2, 3).reshape(n, q, p, c))
+
+    def _forward_rank_4(self, x_BPC: Tensor) -> Tensor:
+        """Apply the attention with four axes at most, which is the form that engines fuse."""
+        b, p, c = x_BPC.shape
+        heads = self.qkv(x_BPC).reshape(b, p, 3 * self.num_heads, c // self.num_heads)
+        query, key, value = heads.transpose(1, 2).chunk(3, 1)
+        out = attend(query, key, value, training=False)
+        return self.proj(out.transpose(1, 2).reshape(b, p, c))
 
 
 class Mlp(nn.Module):
@@ -106,17 +116,12 @@ class PositionalConv(nn.Module):
         self.proj = nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1, groups=dim))
 
     def forward(self, x_NQPC: Tensor, rows: int) -> Tensor:
-        """Apply it to ``rows`` rows of patches; the shape stays."""
-        n, q, _, c = x_NQPC.shape
+        """Apply it to ``rows`` rows of patches; the shape stays. While exporting, it is [4N,P,C]."""
         if torch.compiler.is_exporting():
-            # The four positions become channels, not batch entries: no shape is left to compute at run time.
-            grid = x_NQPC.transpose(2, 3).reshape(n, q * c, rows, -1)
-            conv = self.proj[0]
-            assert isinstance(conv, nn.Conv2d)
-            assert conv.bias is not None
-            weight, bias = conv.weight.repeat(q, 1, 1, 1), conv.bias.repeat(q)
-            grid = functional.conv2d(grid, weight, bias, padding=1, groups=q * c)
-            return x_NQPC + grid.reshape(n, q, c, -1).transpose(2, 3)
+            b, _, c = x_NQPC.shape
+            grid = self.proj(x_NQPC.transpose(1, 2).reshape(b, c, rows, -1))
+            return x_NQPC + grid.reshape(b, c, -1).transpose(1, 2)
+        n, q, _, c = x_NQPC.shape
         grid = x_NQPC.reshape(n * q, rows, -1, c).permute(0, 3, 1, 2)
         if n == 1:
             # The memory layouts of the published implementation: the golden values hold to the last bit.
@@ -157,13 +162,34 @@ class MobileViTBlock(nn.Module):
                 x_NCHW, size=(height + height % 2, width + width % 2), mode="bilinear", align_corners=False
             )
         rows = (height + 1) // 2
-        x_NQPC = x_NCHW.reshape(n, c, rows, 2, -1, 2).permute(0, 3, 5, 2, 4, 1).reshape(n, 4, -1, c)
+        x_NQPC = _unfold(x_NCHW, rows)
         x_NQPC = self.global_rep[0](x_NQPC)
         x_NQPC = self.global_rep[1](self.pos_pe(x_NQPC, rows))
-        x_NCHW = x_NQPC.reshape(n, 2, 2, rows, -1, c).permute(0, 5, 3, 1, 4, 2).reshape(n, c, 2 * rows, -1)
+        x_NCHW = _fold(x_NQPC, rows)
         if odd:
             x_NCHW = functional.interpolate(x_NCHW, size=(height, width), mode="bilinear", align_corners=False)
         return self.conv_proj(x_NCHW)
+
+
+def _unfold(x_NCHW: Tensor, rows: int) -> Tensor:
+    """Cut a map into patches of 2x2: [N,4,P,C], while exporting [4N,P,C]."""
+    n, c = x_NCHW.shape[:2]
+    if not torch.compiler.is_exporting():
+        return x_NCHW.reshape(n, c, rows, 2, -1, 2).permute(0, 3, 5, 2, 4, 1).reshape(n, 4, -1, c)
+    # Five axes at most, since some runtimes refuse more. The axes of length 1 keep the columns in their place, so that
+    # the target of each Reshape is constant.
+    x_N22RW = x_NCHW.reshape(n, c * rows, 2, -1, 2).permute(0, 2, 4, 1, 3)
+    return x_N22RW.reshape(4 * n, 1, 1, c * rows, x_N22RW.shape[-1]).reshape(4 * n, c, -1).transpose(1, 2)
+
+
+def _fold(x_NQPC: Tensor, rows: int) -> Tensor:
+    """Put patches together again, as :func:`_unfold` cut them."""
+    n, c = x_NQPC.shape[0], x_NQPC.shape[-1]
+    if not torch.compiler.is_exporting():
+        return x_NQPC.reshape(n, 2, 2, rows, -1, c).permute(0, 5, 3, 1, 4, 2).reshape(n, c, 2 * rows, -1)
+    x_B11RW = x_NQPC.transpose(1, 2).reshape(n, 1, 1, c * rows, -1)
+    x_N22RW = x_B11RW.reshape(n // 4, 2, 2, c * rows, x_B11RW.shape[-1])
+    return x_N22RW.permute(0, 3, 1, 4, 2).reshape(n // 4, c, 2 * rows, -1)
 
 
 def _stage(channels_in: int, channels: int, stride: tuple[int, int]) -> nn.Sequential:
