@@ -155,7 +155,7 @@ class MobileViTBlock(nn.Module):
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Apply the block."""
         x_NCHW = self.local_rep(x_NCHW)
-        n, c, height, width = x_NCHW.shape
+        height, width = x_NCHW.shape[2:]
         odd = height % 2 == 1 or width % 2 == 1
         if odd:
             x_NCHW = functional.interpolate(
