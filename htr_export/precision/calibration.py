@@ -62,9 +62,9 @@ def _session(path: Path) -> tuple[InferenceSession, list[str]]:
 
     model = load_graph(path)
     names = [name for name in tensors_to_calibrate(model.graph) if name != "image"]
-    given = {value.name for value in model.graph.output}
+    present = {value.name for value in model.graph.output}
     for name in names:
-        if name not in given:
+        if name not in present:
             model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4

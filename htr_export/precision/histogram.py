@@ -1,6 +1,6 @@
-"""The distribution of a tensor's values, and the largest |x| that int8 should tell apart.
+"""The distribution of a tensor's values, and the largest |x| that int8 should not clip.
 
-Beyond it values are clipped, below it they share 127 steps.
+Values up to it share 127 steps.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _entropy_bins(counts: NDArray[np.int64]) -> int:
     if not counts[1:].any():
         return len(counts)
     fewest = max(LEVELS, _bins_of_share(counts, 1 - CLIPPED))
-    counts[0] = counts[1]  # what ReLU made 0 is told exactly, and would outweigh all else
+    counts[0] = counts[1]  # the zeros of ReLU are exact, and would outweigh all else
     candidates = range(fewest, len(counts) + 1, LEVELS // 8)
     return min(candidates, key=lambda bins: _divergence(counts, bins))
 

@@ -60,7 +60,7 @@ def insert_int8(
     Args:
         graph: a float32 graph.
         nodes: the names of the convolutions and linear layers to quantise.
-        limits: the largest |x| to be told apart, by tensor name.
+        limits: the largest |x| that is not clipped, by tensor name.
         float_types: the float type that a node computes in when it has no int8 form, by node name: scales are chosen
             among its numbers.
 
@@ -106,33 +106,33 @@ class _Insertion:
 
     def _quantise(self, node: NodeProto) -> None:
         float_type = self._float_types[node.name]
-        given = node.input[0]
-        if (given, float_type) not in self._activations:
-            self._activations[given, float_type] = f"{given}_int8{float_type}"
-            self._add_pair(node, given, self._activations[given, float_type], self._limits[given])
-        node.input[0] = self._activations[given, float_type]
+        source = node.input[0]
+        if (source, float_type) not in self._activations:
+            self._activations[source, float_type] = f"{source}_int8{float_type}"
+            self._add_pair(node, source, self._activations[source, float_type], self._limits[source])
+        node.input[0] = self._activations[source, float_type]
         node.input[1] = self._quantised_weights(node)
         self._nodes.append(node)
         for limit in _quantised_output(node, self._readers):
-            made = node.output[0]
-            node.output[0] = f"{made}_float"
-            self._add_pair(node, node.output[0], made, self._limits[limit])
+            target = node.output[0]
+            node.output[0] = f"{target}_float"
+            self._add_pair(node, node.output[0], target, self._limits[limit])
 
-    def _add_pair(self, of: NodeProto, given: str, made: str, limit: float) -> None:
+    def _add_pair(self, of: NodeProto, source: str, target: str, limit: float) -> None:
         """Add Quantize and Dequantize of an activation."""
-        scale = self._stored(f"{made}_scale", self._scale(np.array(limit, np.float32), of))
+        scale = self._stored(f"{target}_scale", self._scale(np.array(limit, np.float32), of))
         zero = self._stored("int8_zero", np.array(0, np.int8))
-        self._add(of, "QuantizeLinear", [given, scale, zero], f"{made}_steps")
-        self._add(of, "DequantizeLinear", [f"{made}_steps", scale, zero], made)
+        self._add(of, "QuantizeLinear", [source, scale, zero], f"{target}_steps")
+        self._add(of, "DequantizeLinear", [f"{target}_steps", scale, zero], target)
 
     def _quantised_weights(self, node: NodeProto) -> str:
         """Add the weights of a node in int8, with a scale per output channel, and return their dequantised name."""
         import onnx
 
         name, float_type = node.input[1], self._float_types[node.name]
-        made = f"{name}_int8{float_type}"
+        target = f"{name}_int8{float_type}"
         if (name, float_type) in self._weights:
-            return made
+            return target
         values = onnx.numpy_helper.to_array(self._constants[name])
         if not np.isfinite(values).all():
             raise ExportError(f"{name} holds weights that are not finite; check the checkpoint")
@@ -143,13 +143,13 @@ class _Insertion:
         steps = np.rint(values / np.expand_dims(scale, others))
         clipped = np.clip(steps, -LARGEST_INT8, LARGEST_INT8).astype(np.int8)
         inputs = [
-            self._stored(f"{made}_steps", clipped),
-            self._stored(f"{made}_scale", scale),
-            self._stored(f"{made}_zero", np.zeros(scale.shape, np.int8)),
+            self._stored(f"{target}_steps", clipped),
+            self._stored(f"{target}_scale", scale),
+            self._stored(f"{target}_zero", np.zeros(scale.shape, np.int8)),
         ]
-        self._add(node, "DequantizeLinear", inputs, made, axis=axis)
-        self._weights[name, float_type] = made
-        return made
+        self._add(node, "DequantizeLinear", inputs, target, axis=axis)
+        self._weights[name, float_type] = target
+        return target
 
     def _scale(self, limit: NDArray[np.float32], of: NodeProto) -> NDArray[np.float32]:
         """Return the step of a limit, as a number that the float type holds."""
@@ -163,10 +163,10 @@ class _Insertion:
             self._graph.initializer.append(self._constants[name])
         return name
 
-    def _add(self, of: NodeProto, operator: str, inputs: list[str], made: str, **attributes: int) -> None:
+    def _add(self, of: NodeProto, operator: str, inputs: list[str], target: str, **attributes: int) -> None:
         import onnx
 
-        node = onnx.helper.make_node(operator, inputs, [made], name=f"{made}_{operator}", **attributes)
+        node = onnx.helper.make_node(operator, inputs, [target], name=f"{target}_{operator}", **attributes)
         node.metadata_props.extend(of.metadata_props)  # it counts as part of the module
         self._nodes.append(node)
         self._added_for[node.name] = of.name

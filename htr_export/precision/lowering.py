@@ -138,7 +138,7 @@ class Lowering:
         return self.get_or_measure("ranges", measure)
 
     def limits(self, method: Method) -> Mapping[str, float]:
-        """Return the largest |x| that int8 tells apart, by tensor name; 0 for a tensor that was never anything else.
+        """Return the largest |x| that int8 does not clip, by tensor name; 0 for a tensor of zeros.
 
         Args:
             method: ``minmax`` clips nothing that was seen, ``percentile`` the largest ten thousandth of the values, and
@@ -172,7 +172,7 @@ def lower(
         precision_map: the precision of each module.
         ranges: the largest |x| of each node on real lines, by node name: ``fp16`` nodes that come near the limit of
             half precision stay in float32.
-        limits: the largest |x| that int8 tells apart, by tensor name. Needed for ``int8``.
+        limits: the largest |x| that int8 does not clip, by tensor name. Needed for ``int8``.
 
     Raises:
         ExportError: if the graph is lowered already, or its opset does not support a precision of the map.

@@ -67,12 +67,12 @@ def _with_all_outputs(path: Path) -> tuple[bytes, dict[str, str]]:
     floats = {
         value.name for value in model.graph.value_info if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     }
-    given = {value.name for value in model.graph.output}
+    present = {value.name for value in model.graph.output}
     outputs: dict[str, str] = {}
     for node in model.graph.node:
         for name in node.output:
-            if name in floats | given:
+            if name in floats | present:
                 outputs[name] = node.name
-            if name in floats - given:
+            if name in floats - present:
                 model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
     return model.SerializeToString(), outputs

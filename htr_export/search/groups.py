@@ -139,14 +139,14 @@ def multiply_adds(model: ModelProto, height: int, width: int) -> dict[str, float
 
 
 def _work(node: NodeProto, shapes: Mapping[str, Sequence[int]]) -> float:
-    made = shapes.get(node.output[0], ())
+    output = shapes.get(node.output[0], ())
     if node.op_type == "Conv":
         weight = shapes.get(node.input[1], ())
-        factors = [*made, *weight[1:]]
+        factors = [*output, *weight[1:]]
     else:
         left = shapes.get(node.input[0], ())
         across = any(entry.name == "transA" and entry.i for entry in node.attribute)
-        factors = [*made, left[0 if across else -1]] if left else []
+        factors = [*output, left[0 if across else -1]] if left else []
     work = 1.0 if factors else 0.0
     for factor in factors:
         work *= factor

@@ -108,14 +108,14 @@ def trt_command(
         if dry_run:
             _, checks = parse_prepared(prepared, lines, progress)
         else:
-            made = make_plan(prepared, lines, progress)
-            checks = made.checks
+            built = make_plan(prepared, lines, progress)
+            checks = built.checks
     for check in checks:
         echo(check)
     if dry_run:
         print_dry_run(prepared)
     else:
-        print_made(made)
+        print_built(built)
 
 
 def print_dry_run(prepared: Prepared) -> None:
@@ -139,13 +139,13 @@ def print_dry_run(prepared: Prepared) -> None:
     echo(f"{'     then ' if prepared.lowers else 'the same  '}{trtexec_command(prepared)}")
 
 
-def print_made(made: BuiltPlan) -> None:
+def print_built(built: BuiltPlan) -> None:
     """Print what was written."""
     from htr_engines.backends.tensorrt.sidecar import gpus_of
 
-    sidecar = made.sidecar
+    sidecar = built.sidecar
     size = f"{sidecar.plan_bytes / 1e6:.1f} MB"
-    echo(f"wrote {made.plan} ({size}, {sidecar.precision}, {sidecar.seconds:.1f} s) and {made.plan.name}.json")
+    echo(f"wrote {built.plan} ({size}, {sidecar.precision}, {sidecar.seconds:.1f} s) and {built.plan.name}.json")
     echo(f"for   {sidecar.runtime} {sidecar.runtime_version} on {gpus_of(sidecar)}")
-    command = ["--reference", "MODEL.safetensors", "--candidate", str(made.plan), "--lines", "DIR", "--list", "FILE"]
+    command = ["--reference", "MODEL.safetensors", "--candidate", str(built.plan), "--lines", "DIR", "--list", "FILE"]
     hint("htr-export", "validate", *command, prefix="next  where it is to run: ")

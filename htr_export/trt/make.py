@@ -95,7 +95,7 @@ def _lower(graph: OnnxFile, target: Path, lines: Sequence[Line], progress: Progr
 
 def _sidecar(prepared: Prepared, built: Built) -> PlanSidecar:
     graph, options = prepared.graph, prepared.options
-    given, made = fix_axes(graph, prepared.profiles)
+    image, logits = fix_axes(graph, prepared.profiles)
     return PlanSidecar(
         runtime=prepared.runtime,
         runtime_version=prepared.trt.__version__,
@@ -105,8 +105,8 @@ def _sidecar(prepared: Prepared, built: Built) -> PlanSidecar:
         version_compatible=options.version_compatible,
         precision=prepared.precision,
         profiles=prepared.profiles,
-        input=given,
-        output=made,
+        input=image,
+        output=logits,
         onnx_file=graph.path.name,
         onnx_sha256=graph.sha256,
         plan_sha256=hashlib.sha256(built.plan).hexdigest(),

@@ -54,6 +54,13 @@ def test_graph_is_clean(onnx_file, fixed_file):
     assert fixed["Concat"] == 1  # the upsampling
 
 
+def test_attention_has_four_axes_and_nothing_more_than_five(onnx_file):
+    graph = onnx.shape_inference.infer_shapes(onnx.load(str(onnx_file))).graph
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in graph.value_info}
+    assert max(ranks.values()) == 5  # Core ML and others take no more
+    assert {ranks[node.input[0]] for node in graph.node if node.op_type == "Softmax"} == {4}  # what engines fuse
+
+
 def test_every_node_tells_its_module_and_no_path_of_this_machine(onnx_file):
     model = onnx.load(str(onnx_file))
     scopes = [entry.value for node in model.graph.node for entry in node.metadata_props]
