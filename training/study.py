@@ -33,6 +33,7 @@ RECIPES = Path(__file__).parent / "recipes"
 TRAINER = (sys.executable, "-m", "htr_training.cli", "fit")
 NO_SAM = "optimizer.sam_rho=0.0"
 NO_TCM = "loss.tcm_weight=0.0"
+NOT_TUNED = "run.tune=false"  # the time of a run is planned for its steps
 PLANNED_SHARE = 0.8  # of the time left for iterations; the rest allows for variation
 PROBE = 30  # iterations that measure the speed of a run
 VALIDATIONS = 5
@@ -77,7 +78,7 @@ def main(data: Path, budget: float, output: Path, results: Path, changes: tuple[
     for number, run in enumerate(RUNS):
         share = (end - time.monotonic()) / (len(RUNS) - number)
         folder = output / run.name.replace(",", "").replace(" ", "-")
-        settings = [f"data.root={data / run.recipe}", *run.changes, *changes]
+        settings = [f"data.root={data / run.recipe}", NOT_TUNED, *run.changes, *changes]
         ended, error = False, None
         try:
             ended = _train(run, folder, settings, share)
@@ -130,7 +131,7 @@ def _train(run: Run, folder: Path, settings: list[str], seconds: float) -> bool:
 
 def _plan(run: Run, folder: Path, settings: list[str], seconds: float) -> int:
     """Return how many iterations fit into ``seconds``, by the speed of a few and what comes on top of them."""
-    from htr_training.recipe import read_recipe  # PyTorch comes with it
+    from htr_training.recipe_file import read_recipe  # PyTorch comes with it
 
     start = time.monotonic()
     few = [

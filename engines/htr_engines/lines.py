@@ -2,7 +2,7 @@
 
 Three layouts: the published one (a list of image names; the transcript is the ``.txt`` of the same stem), a table
 (CSV with commas or semicolons, or TSV: ``file<TAB>text``), and ``metadata.jsonl`` as Hugging Face writes it
-(``file_name`` and ``text``).
+(``file_name`` and ``text``). A table whose header names a ``writer``, and ``writer`` in JSONL, say who wrote a line.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Line:
     name: str  # as the list gives it
     image: Path
     text: str | None  # None where there is no transcript
+    writer: str | None = None  # where the list says who wrote it
 
     @property
     def identity(self) -> tuple[str, str | None, str | None]:
@@ -52,6 +53,7 @@ class _Row:
 
     file_name: str
     text: str | int | float | None = None
+    writer: str | int | None = None
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,8 @@ def _from_jsonl(lines_dir: Path, list_file: Path) -> Iterator[Line]:
             continue
         record = parse_json(row, _Row, f"{list_file}, line {number},", 'expected {"file_name": ..., "text": ...}')
         text = None if record.text is None else collapse(str(record.text))
-        yield Line(record.file_name, lines_dir / record.file_name, text)
+        writer = None if record.writer is None else str(record.writer)
+        yield Line(record.file_name, lines_dir / record.file_name, text, writer)
 
 
 def _csv_delimiter(content: str) -> str:
@@ -209,13 +212,20 @@ def _from_table(lines_dir: Path, list_file: Path) -> Iterator[Line]:
     rows = csv.reader(
         content.splitlines(), delimiter=delimiter, quoting=csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     )
+    place = None  # of the writer's column
     for number, row in enumerate(_checked(rows, list_file), 1):
-        if not row or (number == 1 and row[0].lower() in HEADERS):
+        if not row:
+            continue
+        if number == 1 and row[0].lower() in HEADERS:
+            names = [name.strip().lower() for name in row]
+            place = names.index("writer") if names[2:].count("writer") else None
             continue
         if len(row) < 2:  # noqa: PLR2004
             raise DataError(f"{list_file}, line {number}: expected a file name and a text, found one column")
-        text = delimiter.join(row[1:]) if delimiter == "\t" else row[1]
-        yield Line(row[0], lines_dir / row[0], collapse(text))
+        # Without more columns in its header, a TSV's transcript may hold tabs.
+        text = delimiter.join(row[1:]) if delimiter == "\t" and place is None else row[1]
+        writer = row[place] if place is not None and place < len(row) else None
+        yield Line(row[0], lines_dir / row[0], collapse(text), writer or None)
 
 
 def _checked(rows: Iterator[list[str]], list_file: Path) -> Iterator[list[str]]:

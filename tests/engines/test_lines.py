@@ -65,6 +65,24 @@ def test_a_semicolon_in_a_text_or_a_name_separates_nothing(folder, tmp_path):
     assert read_lines(folder, path)[0].name == "b;c.png"
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("l.csv", "file,text,writer\nb.png,drei,Ada\na.JPG,eins zwei,\n"),
+        ("l.tsv", "file\ttext\tpage\tWriter\nb.png\tdrei\t1\tAda\na.JPG\teins zwei\n"),
+        (
+            "l.jsonl",
+            '{"file_name": "b.png", "text": "drei", "writer": "Ada"}\n{"file_name": "a.JPG", "text": "eins zwei"}\n',
+        ),
+    ],
+)
+def test_writers_where_the_list_names_them(folder, tmp_path, name, content):
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    lines = read_lines(folder, path)
+    assert [(line.text, line.writer) for line in lines] == [("drei", "Ada"), ("eins zwei", None)]
+
+
 def test_a_tsv_keeps_quotation_marks_and_commas(folder, tmp_path):
     path = tmp_path / "l.tsv"
     path.write_text('a.JPG\t"Ja", sagte er\n', encoding="utf-8")

@@ -10,7 +10,8 @@ import torch
 from htr_engines.preprocess import Preprocessing
 from htr_training import distributed
 from htr_training.data import FittedLines, TrainingBatches, choose_charset, read_split
-from htr_training.recipe import read_recipe
+from htr_training.order import Order
+from htr_training.recipe_file import read_recipe
 from htr_training.state import new_state
 from htr_training.step import Stepper
 
@@ -28,7 +29,8 @@ def main(recipe_path: str, target: str) -> None:
         state = new_state(recipe, charset, device)
         lines = FittedLines(split.train, Preprocessing(recipe.network.image_width), cache=False)
         share = (distributed.rank(), distributed.world_size())
-        batches = TrainingBatches(lines, charset, recipe.augment, seed=1, batch=4, share=share)
+        order = Order(len(lines), 1)
+        batches = TrainingBatches(lines, charset, recipe.augment, order, seed=1, batch=4, share=share)
         stepper = Stepper(recipe, state)
         loss = distributed.mean(stepper._backward(batches[0]).total).item()
         if distributed.rank() == 0:

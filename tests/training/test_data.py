@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,13 +19,16 @@ from htr_engines.preprocess import Preprocessing, fit_line, load_pages
 from htr_training.augment import augment, change_light, change_stroke, solve_homography, warp_line
 from htr_training.data import (
     FittedLines,
-    Order,
     Split,
     TrainingBatches,
     choose_charset,
+    choose_order,
     load_batches,
+    read_split,
 )
-from htr_training.recipe import AugmentRecipe, DataRecipe
+from htr_training.errors import RecipeError
+from htr_training.order import Mixture, Order, WidthBuckets
+from htr_training.recipe import AugmentRecipe, DataRecipe, SetRecipe
 
 SPEC = Preprocessing(128, alpha="ignore")
 STRONG = AugmentRecipe(probability=0.9, per="line", shear=8, scale=0.1, elastic=2, noise=0.03)
@@ -37,7 +41,8 @@ def lines(lines_dir):
 
 
 def batches_of(lines, recipe=STRONG, **options):
-    return TrainingBatches(lines, CHARSET, recipe, **{"seed": 3, "batch": 4, **options})
+    order = Order(len(lines), 3)
+    return TrainingBatches(lines, CHARSET, recipe, order, **{"seed": 3, "batch": 4, **options})
 
 
 def same(one, other):
@@ -178,3 +183,81 @@ def test_strokes_get_thicker_or_thinner():
 def test_light_without_reach_changes_nothing():
     recipe = AugmentRecipe(brightness=0.0, contrast=0.0)
     assert np.abs(change_light(stroke(), recipe, np.random.default_rng(1)).astype(int) - stroke()).max() <= 1
+
+
+def test_a_mixture_keeps_its_shares_and_shows_each_line_of_a_set_equally_often():
+    mixture = Mixture([10, 1000], [3.0, 1.0], seed=1)
+    drawn = [mixture[place] for place in range(4000)]
+    small = [number for number in drawn if number < 10]
+    assert len(small) == 3000
+    assert {small.count(number) for number in range(10)} == {300}
+    assert sorted(number for number in drawn if number >= 10) == list(range(10, 1010))
+
+
+@given(st.lists(st.integers(0, 5000), min_size=1, max_size=5))
+def test_a_mixture_depends_on_the_place_alone(places):
+    one, other = Mixture([5, 70], [1.0, 2.5], seed=4), Mixture([5, 70], [1.0, 2.5], seed=4)
+    assert [one[place] for place in reversed(places)][::-1] == [other[place] for place in places]
+
+
+def test_a_share_too_small_to_keep_is_refused():
+    with pytest.raises(RecipeError, match="less than 1/1000"):
+        Mixture([5, 5], [1.0, 1e-5], seed=0)
+
+
+def test_lines_of_several_sets(tmp_path, lines_dir):
+    for name, count in (("one", 2), ("two", 3)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "few.ln").write_text("".join(f"line-{k}.png\n" for k in range(count)), encoding="utf-8")
+    sets = tuple(
+        SetRecipe(Path(name), lines_dir, "few.ln", val, weight)
+        for name, val, weight in (("one", "few.ln", 0.0), ("two", "", 2.0))
+    )
+    recipe = DataRecipe(root=tmp_path, sets=sets)
+    split = read_split(recipe)
+    assert [line.name for line in split.train] == ["two/line-0.png", "two/line-1.png", "two/line-2.png"]
+    assert [line.name for line in split.val] == ["one/line-0.png", "one/line-1.png"]
+    order = choose_order(recipe, split.train, 1)
+    assert {order[place] for place in range(3)} == {0, 1, 2}
+
+
+def test_every_place_is_learnt_once_in_batches_of_like_width():
+    widths = np.arange(16, 516)
+    order = Order(500, seed=2)
+    buckets = WidthBuckets(order, widths, batch=5, seed=2)
+    places = [list(buckets[index]) for index in range(100)]
+    assert sorted(place for batch in places for place in batch) == list(range(500))
+    spreads = [np.ptp([widths[order[place]] for place in batch]) for batch in places]
+    assert np.mean(spreads) < 20
+    narrowest = [min(widths[order[place]] for place in batch) for batch in places[:50]]
+    assert narrowest != sorted(narrowest)
+    assert list(WidthBuckets(order, widths, batch=5, seed=2)[77]) == places[77]
+
+
+def test_batches_as_wide_as_their_lines(tmp_path):
+    names = []
+    for number, width in enumerate((20, 60, 100, 128)):
+        image = np.full((64, width), 200, np.uint8)
+        image[20:40, 5 : width - 5] = 30
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+        (tmp_path / f"{number}.txt").write_text("ab", encoding="utf-8")
+        names.append(f"{number}.png\n")
+    (tmp_path / "all.ln").write_text("".join(names), encoding="utf-8")
+    lines = FittedLines(read_lines(tmp_path, tmp_path / "all.ln"), SPEC, cache=True)
+    assert lines.width_L.tolist() == [20, 60, 100, 128]
+    plain = AugmentRecipe(probability=0.0)
+    batches = batches_of(lines, plain, batch=2, width="content")
+    seen = {}
+    for index in range(16):
+        images_N1HW = batches[index].images
+        widest = max(int(lines.width_L[batches.order[place]]) for place in batches.places[index])
+        seen[widest] = seen.get(widest, set()) | {images_N1HW.shape[3]}
+        for place, image_1HW in zip(batches.places[index], images_N1HW, strict=True):
+            full_HW = lines[batches.order[place]]
+            assert np.array_equal(image_1HW[0], full_HW[:, : images_N1HW.shape[3]])
+    assert seen[128] == {128}
+    assert seen[60] <= {64, 128}
+    assert batches[8].images.shape[3] == 128
+    two = [batches_of(lines, plain, batch=2, width="content", share=(k, 2))[3] for k in (0, 1)]
+    assert torch.equal(torch.cat([part.images for part in two]), batches[3].images)

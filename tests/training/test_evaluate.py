@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from htr_engines.errors import DataError
 from htr_engines.metrics import ErrorCounts, count_errors
 from htr_export.model import load_any
-from htr_training.breakdown import by_character, by_length, confusions
+from htr_training.breakdown import by_character, by_length, by_writer, calibration, confusions
 from htr_training.cli import main
 from htr_training.evaluate import EvaluateOptions, evaluate
 from htr_training.losses import ctc_per_line
@@ -123,3 +125,55 @@ def test_examples_are_best_median_and_worst():
     names = [line.name for line in examples(Evaluation(tuple(reversed(lines))))]
     assert names == ["0", "1", "2", "23", "24", "25", "26", "47", "48", "49"]
     assert len(examples(Evaluation(tuple(lines[:4])))) == 4
+
+
+def test_by_writer_the_worst_first(tmp_path, checkpoint, lines_dir):
+    report = tmp_path / "report"
+    arguments = ["evaluate", str(checkpoint), "--lines", str(lines_dir), "--report", str(report)]
+    result = CliRunner().invoke(main, [*arguments, "--writers", r"-([0-3])\.png$"])
+    assert result.exit_code == 0, result.output
+    document = json.loads((report / "report.json").read_text(encoding="utf-8"))
+    groups = document["by_writer"]
+    assert sorted(group["writer"] for group in groups) == ["0", "1", "2", "3"]
+    assert [group["lines"] for group in groups] == [1, 1, 1, 1]
+    rates = [group["cer"] for group in groups]
+    assert rates == sorted(rates, reverse=True)
+    named = {reading["writer"]: reading["name"] for reading in document["readings"]}
+    assert named["2"] == "line-2.png"
+    assert "By writer" in (report / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("expression", "complaint"),
+    [("(", "not a regular expression"), ("line", "needs a group"), ("^(x)", "fits no line's name")],
+)
+def test_expressions_that_name_no_writer(checkpoint, lines_dir, expression, complaint):
+    with pytest.raises(DataError, match=complaint):
+        evaluate(EvaluateOptions(checkpoint, lines_dir, writers=expression))
+
+
+def test_a_writer_with_few_characters_counts_as_one_writer():
+    lines = [replace(read_line("ab", "ab"), writer="one"), replace(read_line("abcd", "xxxx"), writer="two")]
+    lines += [replace(read_line("a", "b"), writer="one"), read_line("a", "")]
+    assert [(group.writer, group.lines, group.counts.cer) for group in by_writer(lines)] == [
+        ("two", 1, 1.0),
+        ("one", 2, pytest.approx(1 / 3)),
+    ]
+
+
+def test_calibration_of_the_confidence():
+    def read(confidence, prediction):
+        return replace(read_line("abcd", prediction), confidence=confidence)
+
+    low, high = calibration([read(0.95, "abcd"), read(1.0, "abcx"), read(0.31, "xxxx"), read(0.39, "abcd")])
+    assert (low.low, low.high, low.lines, low.right, low.accuracy) == (0.3, 0.4, 2, 0.5, 0.5)
+    assert (high.lines, high.right, high.accuracy) == (2, 0.5, 0.875)
+    assert high.confidence == pytest.approx(0.975)
+
+
+@given(st.lists(st.tuples(TEXTS, TEXTS, st.floats(0, 1))))
+def test_every_line_is_in_one_group_of_confidence(pairs):
+    lines = [replace(read_line(truth, prediction), confidence=confidence) for truth, prediction, confidence in pairs]
+    groups = calibration(lines)
+    assert sum(group.lines for group in groups) == len(lines)
+    assert all(group.low - 1e-9 <= group.confidence <= group.high + 1e-9 for group in groups)

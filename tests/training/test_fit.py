@@ -26,7 +26,9 @@ from htr_export.network import HTRConvText, NetworkConfig
 from htr_training.cli import main
 from htr_training.data import FittedLines, TrainingBatches, choose_charset, read_split
 from htr_training.errors import TrainingError
-from htr_training.recipe import Recipe, read_recipe
+from htr_training.order import Order
+from htr_training.recipe import Recipe
+from htr_training.recipe_file import read_recipe
 from htr_training.resume import initialise_from, restore
 from htr_training.state import new_state, save, to_checkpoint, write
 from htr_training.step import Stepper
@@ -334,7 +336,7 @@ def first_batch(recipe):
     split = read_split(recipe.data)
     lines = FittedLines(split.train, Preprocessing(recipe.network.image_width), cache=False)
     charset = choose_charset(recipe.data, split)
-    return TrainingBatches(lines, charset, recipe.augment, seed=1, batch=4)[0]
+    return TrainingBatches(lines, charset, recipe.augment, Order(len(lines), 1), seed=1, batch=4)[0]
 
 
 def test_profile(tmp_path, recipe):

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from htr_engines.charset import PRESETS
 from htr_training.errors import RecipeError
-from htr_training.recipe import Recipe, read_recipe
+from htr_training.recipe import Recipe, SetRecipe
+from htr_training.recipe_file import read_recipe
 
 RECIPES = Path(__file__).parents[2] / "training" / "recipes"
 PUBLISHED = ("iam", "read2016", "lam", "vnondb")
@@ -89,3 +91,41 @@ def test_mistakes_are_explained(tmp_path, text, said):
 def test_mistaken_changes_are_explained(tmp_path, change):
     with pytest.raises(RecipeError):
         read_recipe(write(tmp_path, "seed = 1\n"), [change])
+
+
+def test_several_sets(tmp_path):
+    text = """
+[data]
+root = "data"
+sets = [
+    { root = "dhsd", val = "val.ln", weight = 2 },
+    { root = "rendered", lines = "images", train = "some.ln" },
+]
+"""
+    recipe = read_recipe(write(tmp_path, text))
+    assert recipe.data.sets == (
+        SetRecipe(Path("dhsd"), val="val.ln", weight=2.0),
+        SetRecipe(Path("rendered"), Path("images"), "some.ln"),
+    )
+    assert recipe.to_dict()["data"]["sets"][1]["lines"] == "images"
+
+
+@pytest.mark.parametrize(
+    ("sets", "complaint"),
+    [
+        ("[{ weight = 1 }]", "data.sets[0].root is missing"),
+        ("[{ root = 'a/x', val = 'val.ln' }, { root = 'b/x' }]", "same name"),
+        ("[{ root = 'a', val = 'val.ln', weight = -1 }]", "negative weight"),
+        ("[{ root = 'a' }]", "a set with a val list"),
+        ("{ root = 'a' }", "should be a list"),
+        ("[{ rot = 'a' }]", "did you mean data.sets[0].root"),
+    ],
+)
+def test_sets_that_cannot_work(tmp_path, sets, complaint):
+    with pytest.raises(RecipeError, match=re.escape(complaint)):
+        read_recipe(write(tmp_path, f"[data]\nsets = {sets}\n"))
+
+
+def test_content_width_needs_the_cache(tmp_path):
+    with pytest.raises(RecipeError, match=r"needs data\.cache = true"):
+        read_recipe(write(tmp_path, "[data]\nwidth = 'content'\ncache = false\n"))

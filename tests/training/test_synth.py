@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,14 @@ def test_writes_the_published_layout(tmp_path):
         assert grey.shape[0] == 64
         assert grey.min() < 160
         assert np.median(grey) > 230
+
+
+def test_a_small_dash_alone_is_drawn():
+    rng = np.random.default_rng(1)
+    style = replace(random_style(rng), size=0.2, ink=20.0)
+    line_HW = render_line(CAVEAT, "-", style, rng, width=256)
+    assert line_HW.shape == (64, 256)
+    assert line_HW.min() < 200
 
 
 def test_a_seed_gives_the_same_images_with_any_number_of_workers(tmp_path):

@@ -1,4 +1,4 @@
-"""Where the errors of an evaluation lie: by length of line, by character, and what was taken for what."""
+"""Where the errors are: by writer, length and character, what was taken for what, and how sure the network was."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from htr_training.readings import ReadLine
 
 STEP = 10  # characters by which lengths are grouped
+BINS = 10  # of the confidence
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,27 @@ class LengthGroup:
     longest: int
     lines: int
     counts: ErrorCounts
+
+
+@dataclass(frozen=True)
+class WriterGroup:
+    """The lines of one writer."""
+
+    writer: str
+    lines: int
+    counts: ErrorCounts
+
+
+@dataclass(frozen=True)
+class ConfidenceBin:
+    """The lines that were read with about one confidence."""
+
+    low: float
+    high: float
+    lines: int
+    confidence: float  # mean
+    right: float  # share of the lines without an error
+    accuracy: float  # 1 - CER
 
 
 @dataclass(frozen=True)
@@ -61,6 +83,37 @@ def by_length(lines: Sequence[ReadLine]) -> list[LengthGroup]:
             (place + 1) * STEP,
             len(group),
             sum((line.counts for line in group), ErrorCounts()),
+        )
+        for place, group in sorted(groups.items())
+    ]
+
+
+def by_writer(lines: Sequence[ReadLine]) -> list[WriterGroup]:
+    """Group the lines whose writer is known, the writer with the highest error rate first."""
+    groups: dict[str, list[ReadLine]] = defaultdict(list)
+    for line in lines:
+        if line.writer is not None:
+            groups[line.writer].append(line)
+    found = [
+        WriterGroup(writer, len(group), sum((line.counts for line in group), ErrorCounts()))
+        for writer, group in groups.items()
+    ]
+    return sorted(found, key=lambda group: (-group.counts.cer, group.writer))
+
+
+def calibration(lines: Sequence[ReadLine]) -> list[ConfidenceBin]:
+    """Group the lines by their confidence, a tenth a group: an honest confidence is the share of right characters."""
+    groups: dict[int, list[ReadLine]] = defaultdict(list)
+    for line in lines:
+        groups[min(int(line.confidence * BINS), BINS - 1)].append(line)
+    return [
+        ConfidenceBin(
+            place / BINS,
+            (place + 1) / BINS,
+            len(group),
+            sum(line.confidence for line in group) / len(group),
+            sum(not line.counts.char_edits for line in group) / len(group),
+            1 - sum((line.counts for line in group), ErrorCounts()).cer,
         )
         for place, group in sorted(groups.items())
     ]

@@ -46,15 +46,18 @@ def fit(
     """
     from htr_training.loop import FitOptions
     from htr_training.loop import fit as run
-    from htr_training.recipe import read_recipe
+    from htr_training.recipe_file import read_recipe
+    from htr_training.tuning import restart_if_faster
 
+    settings = read_recipe(recipe, changes)
     options = FitOptions(
         output=output or Path("runs") / recipe.stem,
         resume=resume,
         init_from=init_from,
         init_charset=_charset(init_charset),
+        note=restart_if_faster(settings, recipe, changes),
     )
-    run(read_recipe(recipe, changes), options)
+    run(settings, options)
 
 
 @main.command()
@@ -84,6 +87,7 @@ def init(name: str, output: Path | None) -> None:
 @click.option("--charset", help="For checkpoints that do not say: iam, read2016, lam, vnondb, or a file.")
 @click.option("--weights", type=click.Choice(["ema", "model"]), help="[default: ema, if there]")
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Lines read at once.")
+@click.option("--writers", metavar="REGEX", help="Its first group, in a line's name, is who wrote it: '^(.+?)-'.")
 def evaluate(
     *,
     checkpoint: Path,
@@ -93,12 +97,16 @@ def evaluate(
     charset: str | None,
     weights: Literal["ema", "model"] | None,
     batch: int,
+    writers: str | None,
 ) -> None:
-    """Measure the error rates of CHECKPOINT on labelled lines."""
+    """Measure the error rates of CHECKPOINT on labelled lines.
+
+    The report shows them by writer too, where a column "writer" of the list or --writers names them.
+    """
     from htr_training.evaluate import EvaluateOptions
     from htr_training.evaluate import evaluate as run
 
-    options = EvaluateOptions(checkpoint, lines, list_file, _charset(charset), weights, batch, report)
+    options = EvaluateOptions(checkpoint, lines, list_file, _charset(charset), weights, batch, report, writers)
     result = run(options)
     rates = f"CER {result.counts.cer:.2%}  WER {result.counts.wer:.2%}"
     echo(f"{rates}  loss {result.loss:.4g}  on {len(result.lines)} lines")
@@ -114,7 +122,7 @@ def evaluate(
 def profile(recipe: Path, changes: tuple[str, ...], steps: int, output: Path | None) -> None:
     """Measure where the time of RECIPE's training steps goes. Trains nothing that is kept."""
     from htr_training.profiling import measure, write_profile
-    from htr_training.recipe import read_recipe
+    from htr_training.recipe_file import read_recipe
 
     settings = read_recipe(recipe, changes)
     result = measure(settings, steps)

@@ -5,6 +5,8 @@ Batch i depends on the recipe and on i alone: no worker, crash or resumption cha
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,18 +17,26 @@ from torch.utils.data import DataLoader, Dataset
 from htr_engines.charset import PRESETS, Charset, preset, read_charset
 from htr_engines.errors import HtrError
 from htr_engines.lines import Line, read_lines
-from htr_engines.preprocess import fit_line, load_page
+from htr_engines.preprocess import fit_line, load_page, scaled_width
 from htr_training.augment import augment
+from htr_training.order import ConsecutiveBatches, Mixture, Order, WidthBuckets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from htr_engines.preprocess import Preprocessing
-    from htr_training.recipe import AugmentRecipe, DataRecipe
+    from htr_training.order import Batches, LineOrder
+    from htr_training.recipe import AugmentRecipe, DataRecipe, SetRecipe, WidthMode
 
 AHEAD = 4  # batches that each worker prepares ahead
+
+
+WHITE = 255
+WIDTH_STEP = 64  # pixels that the width of a batch is rounded up to, so that few widths occur
+FULL_WIDTH_EVERY = 8  # batches
 
 
 class Batch(NamedTuple):
@@ -49,9 +59,28 @@ class Split(NamedTuple):
 
 
 def read_split(recipe: DataRecipe) -> Split:
-    """Read the recipe's two lists."""
+    """Read the recipe's two lists, or those of its sets, whose lines are then named ``SET/NAME``."""
+    if recipe.sets:
+        train = [line for part in recipe.sets if part.weight for line in _read_set(recipe.root, part, part.train)]
+        val = [line for part in recipe.sets if part.val for line in _read_set(recipe.root, part, part.val)]
+        return Split(train, val)
     folder = recipe.root / recipe.lines
     return Split(read_lines(folder, recipe.root / recipe.train), read_lines(folder, recipe.root / recipe.val))
+
+
+def _read_set(root: Path, part: SetRecipe, list_name: str) -> list[Line]:
+    folder = root / part.root
+    lines = read_lines(folder / part.lines, folder / list_name)
+    return [replace(line, name=f"{part.name}/{line.name}") for line in lines]
+
+
+def choose_order(recipe: DataRecipe, lines: Sequence[Line], seed: int) -> LineOrder:
+    """Return the order in which the training lines of :func:`read_split` are learnt."""
+    if not recipe.sets:
+        return Order(len(lines), seed)
+    sizes = Counter(line.name.split("/", 1)[0] for line in lines)
+    mixed = [part for part in recipe.sets if part.weight]
+    return Mixture([sizes[part.name] for part in mixed], [part.weight for part in mixed], seed)
 
 
 def choose_charset(recipe: DataRecipe, split: Split) -> Charset:
@@ -70,11 +99,15 @@ class FittedLines:
         lines: where the images are, and what is written on them.
         spec: what they are fitted into.
         cache: decode all of them now and keep them, one byte a pixel, in memory that the workers share.
+
+    Attributes:
+        width_L: columns that each line fills, where the lines are cached.
     """
 
     def __init__(self, lines: Sequence[Line], spec: Preprocessing, *, cache: bool) -> None:
         self.lines = lines
         self.spec = spec
+        self.width_L: NDArray[np.int64] = np.full(len(lines), spec.width)
         self._cache_LHW: Tensor | None = None
         if cache:
             images_LHW = torch.empty(len(lines), spec.height, spec.width, dtype=torch.uint8)
@@ -95,52 +128,36 @@ class FittedLines:
 
     def _decode(self, number: int) -> NDArray[np.uint8]:
         grey_HW = load_page(self.lines[number].image, self.spec.alpha)
+        self.width_L[number] = scaled_width(grey_HW, self.spec)
         image_1HW: NDArray[np.float32] = np.rint(fit_line(grey_HW, self.spec) * 255)
         return image_1HW[0].astype(np.uint8)
 
 
-class Order:
-    """The order in which lines are learnt: one permutation after the other, each line once in each.
-
-    Args:
-        count: lines.
-        seed: of the permutations.
-    """
-
-    def __init__(self, count: int, seed: int) -> None:
-        self.count = count
-        self.seed = seed
-        self._epoch = -1
-        self._permutation_L: NDArray[np.int64] = np.empty(0, np.int64)
-
-    def __getitem__(self, place: int) -> int:
-        """Return the number of the line that is learnt at ``place`` of the whole training."""
-        epoch, offset = divmod(place, self.count)
-        if self._epoch != epoch:
-            self._epoch = epoch
-            self._permutation_L = np.random.default_rng([self.seed, epoch]).permutation(self.count)
-        return int(self._permutation_L[offset])
-
-
-def collate(images: Sequence[NDArray[np.uint8]], targets: Sequence[Sequence[int]]) -> Batch:
-    """Stack lines [H,W] and pad their classes."""
+def collate(images: Sequence[NDArray[np.uint8]], targets: Sequence[Sequence[int]], width: int = 0) -> Batch:
+    """Stack lines [H,W] and pad their classes; lines narrower than ``width`` are padded with white on the right."""
     length_N = torch.tensor([len(target) for target in targets])
     target_NS = torch.zeros(len(targets), max(1, int(length_N.max())), dtype=torch.int64)
     for row, target in zip(target_NS, targets, strict=True):
         row[: len(target)] = torch.tensor(target, dtype=torch.int64)
-    return Batch(torch.from_numpy(np.stack(images))[:, None], target_NS, length_N)
+    padded = [np.pad(line, ((0, 0), (0, max(0, width - line.shape[1]))), constant_values=WHITE) for line in images]
+    return Batch(torch.from_numpy(np.stack(padded))[:, None], target_NS, length_N)
 
 
 class TrainingBatches(Dataset["Batch | HtrError"]):
     """Batch ``i`` of the training, or of it the share of one process of several.
 
+    With ``width`` "content" a batch is as wide as its widest line, rounded up to 64 pixels. Every eighth has the full
+    width all the same: the network will also read lines that are padded to it.
+
     Args:
         lines: the training lines.
         charset: what their texts are encoded with.
         recipe: of the augmentation.
-        seed: of order and augmentation.
+        order: which line is learnt when.
+        seed: of the augmentation.
         batch: lines of a joint batch.
         share: this process's number, and how many there are.
+        width: "fixed" or "content".
     """
 
     def __init__(
@@ -148,18 +165,24 @@ class TrainingBatches(Dataset["Batch | HtrError"]):
         lines: FittedLines,
         charset: Charset,
         recipe: AugmentRecipe,
+        order: LineOrder,
         *,
         seed: int,
         batch: int,
         share: tuple[int, int] = (0, 1),
+        width: WidthMode = "fixed",
     ) -> None:
         self.lines = lines
         self.targets = [charset.encode(line.text or "") for line in lines.lines]
         self.recipe = recipe
         self.seed = seed
-        self.batch = batch
         self.share = share
-        self.order = Order(len(lines), seed)
+        self.order = order
+        self.width = width
+        by_width = width == "content"
+        self.places: Batches = (
+            WidthBuckets(order, lines.width_L, batch, seed) if by_width else ConsecutiveBatches(batch)
+        )
 
     def __getitem__(self, index: int) -> Batch | HtrError:
         """Return batch ``index``, or the error that kept it from being made.
@@ -167,19 +190,29 @@ class TrainingBatches(Dataset["Batch | HtrError"]):
         Raised in a worker, it would lose its type on the way.
         """
         process, processes = self.share
-        size = self.batch // processes
-        first = index * self.batch + process * size
-        places = range(first, first + size)
+        joint = self.places[index]
+        size = len(joint) // processes
+        places = joint[process * size : (process + 1) * size]
         chosen = [self.order[place] for place in places]
         try:
             images = [self._vary(line, index, place) for line, place in zip(chosen, places, strict=True)]
         except HtrError as error:
             return error
-        return collate(images, [self.targets[line] for line in chosen])
+        return collate(images, [self.targets[line] for line in chosen], self._width_of(index, joint))
 
     def _vary(self, line: int, index: int, place: int) -> NDArray[np.uint8]:
         key = [self.seed, 1, index] if self.recipe.per == "batch" else [self.seed, 2, place]
-        return augment(self.lines[line], self.recipe, np.random.default_rng(key))
+        grey_HW = self.lines[line]
+        if self.width == "content":
+            grey_HW = grey_HW[:, : self.lines.width_L[line]]
+        return augment(grey_HW, self.recipe, np.random.default_rng(key))
+
+    def _width_of(self, index: int, joint: Sequence[int]) -> int:
+        """Return a batch's width, the same in every process, whose batch statistics are joint."""
+        if self.width == "fixed" or index % FULL_WIDTH_EVERY == 0:
+            return self.lines.spec.width
+        widest = max(self.lines.width_L[self.order[place]] for place in joint)
+        return min(-(-int(widest) // WIDTH_STEP) * WIDTH_STEP, self.lines.spec.width)
 
 
 def load_batches(batches: TrainingBatches, indices: range, workers: int, *, pin: bool) -> Iterator[Batch]:

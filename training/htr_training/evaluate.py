@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,9 +22,11 @@ from htr_training.losses import ctc_per_line
 from htr_training.readings import Evaluation, ReadLine
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from htr_engines.charset import Charset
+    from htr_engines.lines import Line
     from htr_export.checkpoint import Weights
     from htr_export.network import HTRConvText
 
@@ -39,19 +42,22 @@ class EvaluateOptions:
     weights: Weights | None = None  # by default the averaged ones, if there are any
     batch: int = 32
     report: Path | None = None  # folder for the report
+    writers: str | None = None  # expression whose first group, in a line's name, is its writer
 
 
 def evaluate(options: EvaluateOptions) -> Evaluation:
     """Read labelled lines with a checkpoint, and write the report if one is wanted.
 
     Raises:
-        DataError: if a line has no transcript.
+        DataError: if a line has no transcript, or the expression for writers fits no name.
     """
     digest = sha256_of(options.checkpoint)
     model = model_from_checkpoint(read_checkpoint(options.checkpoint), digest, options.charset, options.weights)
     labelled = read_lines(options.lines, options.list_file)
     if missing := [line.name for line in labelled if line.text is None]:
         raise DataError(f"{len(missing)} lines have no transcript, {missing[0]} for one; add them or shorten the list")
+    if options.writers is not None:
+        labelled = name_writers(labelled, options.writers)
     lines = FittedLines(labelled, replace(model.preprocessing, alpha="ignore"), cache=False)
     device = choose_device()
     network = model.network().to(device)
@@ -67,6 +73,24 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         )
         write_report(options.report, evaluation, source, lines)
     return evaluation
+
+
+def name_writers(lines: Sequence[Line], expression: str) -> list[Line]:
+    """Take the writers out of the lines' names.
+
+    Raises:
+        DataError: if the expression is malformed, has no group or fits no name.
+    """
+    try:
+        pattern = re.compile(expression)
+    except re.error as error:
+        raise DataError(f"--writers {expression} is not a regular expression: {error}") from None
+    if not pattern.groups:
+        raise DataError(f"--writers {expression} needs a group around the writer, as in '^(.+?)-'")
+    found = [pattern.search(line.name) for line in lines]
+    if not any(found):
+        raise DataError(f"--writers {expression} fits no line's name, {lines[0].name} for one")
+    return [replace(line, writer=match[1] if match else None) for line, match in zip(lines, found, strict=True)]
 
 
 @torch.inference_mode()
@@ -95,6 +119,7 @@ def read_all(
                     reading.confidence,
                     loss,
                     count_errors(reading.text, truth),
+                    line.writer,
                 )
             )
     return Evaluation(tuple(results))

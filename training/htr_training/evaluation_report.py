@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from htr_engines.files import write_text
 from htr_engines.text import printable
 from htr_export.reporting import compare_texts, data_uri, document, html_environment, write_document
-from htr_training.breakdown import by_character, by_length, confusions
+from htr_training.breakdown import by_character, by_length, by_writer, calibration, confusions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,9 +42,11 @@ def to_document(evaluation: Evaluation, source: Source) -> dict[str, Any]:
         "wer": evaluation.counts.wer,
         "loss": evaluation.loss,
         "counts": asdict(evaluation.counts),
+        "by_writer": [{**asdict(group), "cer": group.counts.cer} for group in by_writer(lines)],
         "by_length": [{**asdict(group), "cer": group.counts.cer} for group in by_length(lines)],
         "by_character": [{**asdict(item), "rate": item.rate} for item in by_character(lines)],
         "confusions": [asdict(item) for item in confusions(lines)],
+        "calibration": [asdict(item) for item in calibration(lines)],
         "readings": [{**asdict(line), "cer": line.counts.cer} for line in lines],
     }
     units = {"cer": "fraction", "wer": "fraction", "rate": "fraction", "loss": "nats per line"}

@@ -42,6 +42,7 @@ class Journal:
         self._total = recipe.schedule.iterations
         self._console = stderr_console()
         self._batch = recipe.optimizer.batch
+        self._by_set = bool(recipe.data.sets)
         self._tensorboard = self._wandb = None
         if not writes:
             return
@@ -75,11 +76,16 @@ class Journal:
         counts, loss = evaluation.counts, evaluation.loss
         rates = f"CER {counts.cer:.2%}  WER {counts.wer:.2%}  loss {loss:.4g}"
         self.say(f"{iteration}/{self._total}  validation: {rates}")
+        by_set = {name: part.cer for name, part in evaluation.by_set().items()} if self._by_set else {}
+        if by_set:
+            self.say("  CER  " + "  ".join(f"{name} {cer:.2%}" for name, cer in by_set.items()))
         shown = examples(evaluation)
         for line in shown:
             self.say(f"  {line.counts.cer:7.1%}  {line.truth!r} was read as {line.prediction!r}")
         readings = [{"name": line.name, "truth": line.truth, "prediction": line.prediction} for line in shown]
-        self._record("val", iteration, {"cer": counts.cer, "wer": counts.wer, "loss": loss}, examples=readings)
+        numbers = {"cer": counts.cer, "wer": counts.wer, "loss": loss}
+        numbers |= {f"cer/{name}": cer for name, cer in by_set.items()}
+        self._record("val", iteration, numbers, examples=readings)
 
     def close(self) -> None:
         """Write what is still in buffers."""

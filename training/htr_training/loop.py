@@ -11,8 +11,17 @@ import torch
 from htr_engines.errors import DataError, ImageError
 from htr_engines.preprocess import Preprocessing
 from htr_training import distributed
+from htr_training.autocast import precision_note
 from htr_training.check.check import ERRORS, check_lists
-from htr_training.data import FittedLines, Split, TrainingBatches, choose_charset, load_batches, read_split
+from htr_training.data import (
+    FittedLines,
+    Split,
+    TrainingBatches,
+    choose_charset,
+    choose_order,
+    load_batches,
+    read_split,
+)
 from htr_training.errors import RecipeError, TrainingError
 from htr_training.evaluate import read_all
 from htr_training.journal import Journal
@@ -39,6 +48,7 @@ class FitOptions:
     resume: str | None = None  # "auto" or a checkpoint
     init_from: Path | None = None  # a checkpoint, for a training that starts at iteration 0
     init_charset: Charset | None = None  # its characters, if it does not say
+    note: str | None = None  # something else for the log
 
 
 def fit(recipe: Recipe, options: FitOptions) -> None:
@@ -55,6 +65,7 @@ def fit(recipe: Recipe, options: FitOptions) -> None:
         charset = choose_charset(recipe.data, split)
         state = new_state(recipe, charset, device)
         notes = _start_from(state, options)
+        notes += [note for note in (options.note, precision_note(recipe.run.precision, device)) if note]
         journal = Journal(options.output, recipe, state.iteration, writes=distributed.rank() == 0)
         try:
             for note in [*notes, *_check(split, charset, recipe)]:
@@ -115,9 +126,11 @@ def _train(recipe: Recipe, state: TrainingState, split: Split, output: Path, jou
         train,
         state.charset,
         recipe.augment,
+        choose_order(recipe.data, split.train, recipe.seed),
         seed=recipe.seed,
         batch=recipe.optimizer.batch,
         share=(distributed.rank(), distributed.world_size()),
+        width=recipe.data.width,
     )
     left = range(state.iteration, recipe.schedule.iterations)
     loaded = load_batches(batches, left, recipe.data.workers, pin=state.device.type == "cuda")

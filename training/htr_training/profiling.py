@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from htr_engines.preprocess import Preprocessing
 from htr_export.reporting import document, write_document
 from htr_training import distributed
-from htr_training.data import FittedLines, TrainingBatches, choose_charset, load_batches, read_split
+from htr_training.data import FittedLines, TrainingBatches, choose_charset, choose_order, load_batches, read_split
 from htr_training.state import new_state
 from htr_training.step import Stepper
 
@@ -50,7 +50,10 @@ def measure(recipe: Recipe, steps: int) -> Profile:
     stepper = Stepper(recipe, new_state(recipe, charset, device))
     spec = Preprocessing(recipe.network.image_width, alpha=recipe.data.alpha)
     lines = FittedLines(split.train, spec, cache=recipe.data.cache)
-    batches = TrainingBatches(lines, charset, recipe.augment, seed=recipe.seed, batch=recipe.optimizer.batch)
+    order = choose_order(recipe.data, split.train, recipe.seed)
+    batches = TrainingBatches(
+        lines, charset, recipe.augment, order, seed=recipe.seed, batch=recipe.optimizer.batch, width=recipe.data.width
+    )
     loaded = load_batches(batches, range(WARM_UP + steps), recipe.data.workers, pin=device.type == "cuda")
     for _ in range(WARM_UP):
         stepper.step(next(loaded))

@@ -17,6 +17,7 @@ class ReadLine:
     confidence: float  # 0 to 1
     loss: float  # CTC, not divided by the length
     counts: ErrorCounts
+    writer: str | None = None  # if known
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,14 @@ class Evaluation:
     def loss(self) -> float:
         """The mean CTC loss of a line."""
         return sum(line.loss for line in self.lines) / len(self.lines)
+
+    def by_set(self) -> dict[str, ErrorCounts]:
+        """Return the errors of each set of a recipe's ``data.sets``, whose lines are named ``SET/NAME``."""
+        counts: dict[str, ErrorCounts] = {}
+        for line in self.lines:
+            name = line.name.split("/", 1)[0]
+            counts[name] = counts.get(name, ErrorCounts()) + line.counts
+        return counts
 
 
 def examples(evaluation: Evaluation) -> list[ReadLine]:

@@ -1,20 +1,16 @@
-"""A recipe: everything that decides how a network is trained, read from TOML and checked before all else."""
+"""A recipe: everything that decides how a network is trained."""
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
-from htr_engines.documents import load_toml, parse_toml
 from htr_export.network.config import PRESETS
 from htr_training.errors import RecipeError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-T = TypeVar("T")
+Precision = Literal["fp32", "bf16", "fp16"]
+WidthMode = Literal["fixed", "content"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,22 @@ class NetworkRecipe:
 
 
 @dataclass(frozen=True)
+class SetRecipe:
+    """One of several sets of lines. Its paths are relative to ``root``, and that to ``root`` of the whole."""
+
+    root: Path  # folder of the set; its last part is what logs call the set
+    lines: Path = Path("lines")  # folder of the images
+    train: str = "train.ln"  # list of the lines to learn
+    val: str = ""  # list of the lines to validate on; empty: none
+    weight: float = 1.0  # its share of the lines learnt, against the other sets; 0: only validated on
+
+    @property
+    def name(self) -> str:
+        """What the set is called in logs: the last folder of its root."""
+        return self.root.name
+
+
+@dataclass(frozen=True)
 class DataRecipe:
     """The lines. ``lines`` and the lists are relative to ``root``, and ``root`` to the current folder."""
 
@@ -48,8 +60,10 @@ class DataRecipe:
     val: Path = Path("val.ln")
     charset: str = "collect"  # iam, read2016, lam, vnondb; a file; or collect it from the two lists
     alpha: Literal["white", "ignore"] = "ignore"
+    width: WidthMode = "fixed"  # content: lines of like width together, padded no further than needed
     cache: bool = True  # keep the fitted lines in memory, one byte a pixel
     workers: int = 4  # processes that augment; 0: in the training process
+    sets: tuple[SetRecipe, ...] = ()  # several sets, mixed by their weights, instead of lines, train and val
 
 
 @dataclass(frozen=True)
@@ -120,10 +134,11 @@ class RunRecipe:
     save_every: int = 1000  # iterations
     log_every: int = 50  # iterations
     validation_batch: int = 32
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the autocast on CUDA
+    precision: Precision = "fp32"  # of the autocast; on a CPU bf16 where it has instructions for it, never fp16
     channels_last: bool = False
     compile: bool = False  # through torch.compile
     threads: int = 0  # of PyTorch on the CPU; 0: its own choice
+    tune: bool = True  # measure first which environment variables make a step on the CPU faster, and set those
     tensorboard: bool = True  # if it is installed
     wandb: bool = False  # log to Weights & Biases, if it is installed
 
@@ -144,113 +159,13 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain numbers and strings, for the checkpoint."""
-        plain = asdict(self)
-        plain["data"] = {key: str(value) if isinstance(value, Path) else value for key, value in plain["data"].items()}
+        plain: dict[str, Any] = _plain(asdict(self))
         return plain
 
 
-def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe.
-
-    Args:
-        path: a TOML file whose tables and keys are the fields of :class:`Recipe`.
-        changes: ``table.key=value``, each of which overrides the file.
-
-    Raises:
-        RecipeError: if a key is unknown, a value has the wrong type or lies outside its range.
-    """
-    tables = load_toml(path, dict[str, Any], "see training/README.md for the keys", RecipeError)
-    for change in changes:
-        _apply(tables, change)
-    recipe = _build(Recipe, tables, "")
-    _check(recipe)
-    return recipe
-
-
-def _apply(tables: dict[str, Any], change: str) -> None:
-    key, equals, value = change.partition("=")
-    if not equals:
-        raise RecipeError(f"--set {change} should have the form table.key=value")
-    *tables_on_the_way, last = key.strip().split(".")
-    table = tables
-    for name in tables_on_the_way:
-        table = table.setdefault(name, {})
-        if not isinstance(table, dict):
-            raise RecipeError(f"--set {change}: {name} is a value, not a table")
-    try:
-        table[last] = parse_toml(f"value = {value}", dict[str, Any], change, "", RecipeError)["value"]
-    except RecipeError:
-        table[last] = value  # a string without its quotation marks
-
-
-def _build(kind: type[T], table: Mapping[str, Any], where: str) -> T:
-    """Build the dataclass ``kind`` from a TOML table."""
-    types = get_type_hints(kind)
-    for key in table:
-        if key not in types:
-            near = difflib.get_close_matches(key, types, 1, 0.0)
-            raise RecipeError(f"the recipe's key {where}{key} is unknown; did you mean {where}{near[0]}?")
-    return kind(**{key: _convert(types[key], value, f"{where}{key}") for key, value in table.items()})
-
-
-def _convert(kind: Any, value: Any, name: str) -> Any:  # noqa: ANN401
-    if is_dataclass(kind) and isinstance(kind, type):
-        if not isinstance(value, dict):
-            raise RecipeError(f"the recipe's {name} should be a table, not {value!r}")
-        return _build(kind, value, f"{name}.")
-    if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            raise RecipeError(f"the recipe's {name} should be one of {', '.join(get_args(kind))}, not {value!r}")
-        return value
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is Path and isinstance(value, str):
-        return Path(value).expanduser()
-    if type(value) is not kind:
-        raise RecipeError(f"the recipe's {name} should be of type {kind.__name__}, not {value!r}")
-    return value
-
-
-MAX_SEED = 2**31
-AT_LEAST_ONE = {
-    "optimizer": ("batch", "accumulate"),
-    "schedule": ("iterations",),
-    "loss": ("tcm_width", "tcm_context"),
-    "run": ("validate_every", "save_every", "log_every", "validation_batch"),
-    "augment": ("kernel",),
-}
-FRACTIONS = {
-    "network": ("dropout", "drop_path"),
-    "augment": ("probability", "scale", "brightness", "contrast", "noise"),
-    "optimizer": ("beta1", "beta2"),
-    "loss": ("tcm_dropout",),
-    "ema": ("decay",),
-}
-
-
-def _check(recipe: Recipe) -> None:
-    """Raise :class:`RecipeError` for numbers that cannot work."""
-    recipe.network.sizes()
-    _check_ranges(recipe)
-    if recipe.seed >= MAX_SEED:
-        raise RecipeError(f"the recipe's seed should be below {MAX_SEED}")
-    if recipe.optimizer.batch % recipe.optimizer.accumulate:
-        raise RecipeError("the recipe's optimizer.batch should be a multiple of optimizer.accumulate")
-    if recipe.schedule.warm_up >= recipe.schedule.iterations:
-        raise RecipeError("the recipe's schedule.warm_up should be less than schedule.iterations")
-    if not recipe.loss.ctc_weight:
-        raise RecipeError("the recipe's loss.ctc_weight should be above 0, or the network learns no reading")
-
-
-def _check_ranges(recipe: Recipe) -> None:
-    for table, part in vars(recipe).items():
-        for key, value in vars(part).items() if is_dataclass(part) else [("", part)]:
-            name = f"{table}.{key}".rstrip(".")
-            if not isinstance(value, int | float):
-                continue
-            if value < 0:
-                raise RecipeError(f"the recipe's {name} should not be negative")
-            if key in AT_LEAST_ONE.get(table, ()) and value < 1:
-                raise RecipeError(f"the recipe's {name} should be at least 1")
-            if key in FRACTIONS.get(table, ()) and value >= 1:
-                raise RecipeError(f"the recipe's {name} should be below 1")
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 from htr_engines.errors import DataError
 from htr_engines.files import write_text
 from htr_training import recipe
-from htr_training.recipe import Recipe, read_recipe
+from htr_training.recipe import Recipe
+from htr_training.recipe_file import read_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

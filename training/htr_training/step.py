@@ -10,6 +10,7 @@ from torch import nn
 from torch.profiler import record_function
 
 from htr_training import distributed
+from htr_training.autocast import autocast, autocast_dtype
 from htr_training.guide import guide_share
 from htr_training.losses import Losses
 from htr_training.optimizer import SharpnessAware, ema_decay, learning_rate, set_rate
@@ -36,6 +37,7 @@ class Stepper:
         self.state = state
         self.rate = 0.0
         self._device = state.device
+        self._dtype = autocast_dtype(recipe.run.precision, self._device)
         state.learner.train()
         self._parameters = [parameter for parameter in state.learner.parameters() if parameter.requires_grad]
         rho = recipe.optimizer.sam_rho
@@ -72,7 +74,7 @@ class Stepper:
             # The processes exchange gradients once, with the last part.
             together = contextlib.nullcontext() if number == len(pieces) else distributed.apart(self._learner)
             with together:
-                with record_function("forward"), self._autocast():
+                with record_function("forward"), autocast(self._dtype, self._device):
                     losses = self._learner(self._to_float(image_N1HW), target_NS, length_N, guide)
                 with record_function("backward"):
                     self.state.scaler.scale(losses.total / parts).backward()
@@ -96,9 +98,3 @@ class Stepper:
         if self.recipe.run.channels_last:
             return image_N1HW.contiguous(memory_format=torch.channels_last)
         return image_N1HW
-
-    def _autocast(self) -> contextlib.AbstractContextManager[object]:
-        precision = self.recipe.run.precision
-        if precision == "fp32" or self._device.type != "cuda":
-            return contextlib.nullcontext()
-        return torch.autocast("cuda", torch.bfloat16 if precision == "bf16" else torch.float16)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 EM_PER_HEIGHT = 1.5  # the font is drawn larger than needed and scaled down
 SUPERSAMPLING = 2  # strokes are thickened and thinned at twice the final size
 STRIP = 8  # pixels, at that size, that share one piece of the warp
+FLATTEST = 4  # pixels, at that size, of a dash: one for each row of the warp
 SQUEEZE = 0.75  # how narrow a long text may get before it gets smaller too
 
 
@@ -167,7 +168,7 @@ def _bend(
 ) -> NDArray[np.uint8]:
     """Scale the ink to ``shape``, slant it, bend its baseline and strokes. Returns it cropped again."""
     source_height, source_width = ink_HW.shape
-    height, width = shape
+    height, width = max(FLATTEST, shape[0]), shape[1]
     em = source_height / 1.2
     across = round(abs(style.slant) * height / 2) + STRIP
     down = round(abs(style.slope) * width / 2 + 0.08 * height)
