@@ -59,7 +59,7 @@ def test_on_a_cpu_every_part_is_measured_or_leaves_its_reason(short, onnx_file, 
     for part in (reference, exported, parts["torch-fp16"]):
         assert part["failure"] is None
         assert [timing["batch"] for timing in part["timings"]] == [1, 2]
-        assert all(0 < timing["share_of_peak"] < 1 for timing in part["timings"])
+        assert all(timing["share_of_peak"] > 0 for timing in part["timings"])
     assert "x.plan.json" in parts["x.plan"]["failure"]
     assert "does not exist" in parts["openvino:none.onnx"]["failure"]
     assert "-[✗] x.plan: " in result.output
