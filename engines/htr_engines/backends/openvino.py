@@ -48,7 +48,7 @@ class OpenVinoEngine(Closeable):
             network = core.read_model(content, b"")
             self._compiled = core.compile_model(network, "CPU", settings)
             self._request = self._compiled.create_infer_request()
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:  # such as names that are not UTF-8
             raise EngineError(f"OpenVINO cannot open {model}: {one_line(error, last=True)}") from None
         if len(self._compiled.inputs) != 1 or len(self._compiled.outputs) != 1:
             raise EngineError(f"{model} should have one input and one output")

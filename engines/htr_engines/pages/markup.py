@@ -14,7 +14,8 @@ from xml.parsers import expat
 import numpy as np
 from lxml import etree
 
-from htr_engines.errors import DataError
+from htr_engines.errors import DataError, FileError, one_line
+from htr_engines.files import read_file
 from htr_engines.text import collapse
 
 if TYPE_CHECKING:
@@ -83,9 +84,10 @@ def parse_xml(path: Path) -> etree._ElementTree:
         DataError: if it is damaged, too large, or has a document type, which no export has and hostile files use to
             fill the memory.
     """
-    if path.stat().st_size > MAX_BYTES:
-        raise DataError(f"{path} has more than {MAX_BYTES >> 20} MB, too much for a page; leave it out")
-    content = path.read_bytes()
+    try:
+        content = read_file(path, MAX_BYTES)
+    except FileError as error:
+        raise DataError(str(error)) from None
     if _has_document_type(content):
         raise DataError(f"{path} declares a document type, which no PAGE or ALTO needs; remove its <!DOCTYPE ...>")
     parser = etree.XMLParser(
@@ -94,7 +96,7 @@ def parse_xml(path: Path) -> etree._ElementTree:
     try:
         return etree.ElementTree(etree.fromstring(content, parser))
     except (etree.XMLSyntaxError, ValueError) as error:
-        raise DataError(f"{path} is damaged XML ({error}); export it again or leave it out") from None
+        raise DataError(f"{path} is damaged XML ({one_line(error)}); export it again or leave it out") from None
 
 
 def _has_document_type(content: bytes) -> bool:
