@@ -434,7 +434,7 @@ def test_wrong_models_end_in_a_sentence(request_of, onnx_file, tmp_path):
     (tmp_path / "model.pth").write_bytes(b"x")
     for name, message in {
         "fp16.onnx": "is fp16 already",
-        "empty.onnx": "does not say its charset",
+        "empty.onnx": "not a whole ONNX file",
         "torn.onnx": "not a whole ONNX file",
         "missing.onnx": "does not exist",
         "model.pth": "strip the checkpoint first",
