@@ -236,7 +236,7 @@ def test_only_our_line_models_are_taken(onnx_file, tmp_path):
         (odd, "preprocessing is damaged"),
         (half, "not a whole ONNX file"),
         (part, "in other files"),
-        (tmp_path, "does not exist"),
+        (tmp_path, "is a folder; give a file"),
         (tmp_path / "none.onnx", "does not exist"),
     ):
         with pytest.raises((ExportError, DataError), match=said):
