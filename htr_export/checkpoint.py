@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 Weights = str  # "ema" or "model"
 STATE_KEYS = {"ema": "state_dict_ema", "model": "model"}
 DIRECTORY_SIZE = 5  # place in what zipfile tells of an archive's end
+MAX_WEIGHTS = 500_000_000  # size base has 66 million
 MAX_DIRECTORY_BYTES = 4 << 20  # 600 tensors with their moments take 0.2 MB
 MAX_PICKLE_BYTES = 8 << 20  # likewise 0.5 MB; what is not a tensor is read by Python, slowly
 WRAPPERS = ("module.", "_orig_mod.")  # that DataParallel and torch.compile put before every name
@@ -165,6 +166,10 @@ def check_sizes(state: Mapping[str, Tensor]) -> None:
         if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_complex():
             raise CheckpointError(f"{shown(name)} is not a plain dense tensor; save the checkpoint with such weights")
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in state.values()}
+    if sum(tensor.numel() for tensor in state.values()) > MAX_WEIGHTS:
+        raise CheckpointError(
+            f"the checkpoint has more than {MAX_WEIGHTS} weights; no network of this kind has as many"
+        )
     if sum(tensor.nbytes for tensor in state.values()) > sum(storages.values()):
         raise CheckpointError(
             "the checkpoint's tensors share their memory and would unpack to more than is stored; save copies of them"

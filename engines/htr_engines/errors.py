@@ -1,7 +1,7 @@
 """What can go wrong, each with the exit code that the command line gives it.
 
 Every error also inherits the builtin that a library user would catch. The message is one sentence that says what is
-wrong and how to mend it; it reaches people as it is.
+wrong and how to fix it; it reaches people as it is.
 """
 
 

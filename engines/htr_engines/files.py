@@ -64,6 +64,17 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def can_exist(path: Path) -> bool:
+    """Say whether a file system could hold a file of this name: not if it is too long or holds a NUL."""
+    try:
+        os.lstat(path)
+    except ValueError:
+        return False
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG
+    return True
+
+
 def is_folder(path: Path) -> bool:
     """Say whether a path leads to a folder, as :func:`is_file` does for files."""
     try:

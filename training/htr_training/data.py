@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from htr_engines.charset import PRESETS, Charset, preset, read_charset
 from htr_engines.errors import HtrError
+from htr_engines.files import can_exist
 from htr_engines.lines import Line, read_lines
 from htr_engines.preprocess import fit_line, load_page, scaled_width
 from htr_training.augment import augment
@@ -81,6 +82,17 @@ def choose_order(recipe: DataRecipe, lines: Sequence[Line], seed: int) -> LineOr
     sizes = Counter(line.name.split("/", 1)[0] for line in lines)
     mixed = [part for part in recipe.sets if part.weight]
     return Mixture([sizes[part.name] for part in mixed], [part.weight for part in mixed], seed)
+
+
+def skip_impossible_names(split: Split) -> tuple[Split, list[str]]:
+    """Leave out lines whose names no file can have, so that one bad row of a list does not stop a training.
+
+    Returns:
+        The other lines, and what to say about it.
+    """
+    kept = Split(*([line for line in lines if can_exist(line.image)] for lines in split))
+    lost = sum(map(len, split)) - sum(map(len, kept))
+    return kept, [f"note: {lost} lines have names that no file can have; they are skipped"] if lost else []
 
 
 def choose_charset(recipe: DataRecipe, split: Split) -> Charset:

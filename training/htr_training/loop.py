@@ -21,6 +21,7 @@ from htr_training.data import (
     choose_order,
     load_batches,
     read_split,
+    skip_impossible_names,
 )
 from htr_training.errors import RecipeError, TrainingError
 from htr_training.evaluate import read_all
@@ -61,14 +62,14 @@ def fit(recipe: Recipe, options: FitOptions) -> None:
     device = distributed.choose_device()
     with distributed.processes(device):
         _prepare_torch(recipe, device)
-        split = read_split(recipe.data)
+        split, skipped = skip_impossible_names(read_split(recipe.data))
         charset = choose_charset(recipe.data, split)
         state = new_state(recipe, charset, device)
         notes = _start_from(state, options)
         notes += [note for note in (options.note, precision_note(recipe.run.precision, device)) if note]
         journal = Journal(options.output, recipe, state.iteration, writes=distributed.rank() == 0)
         try:
-            for note in [*notes, *_check(split, charset, recipe)]:
+            for note in [*notes, *skipped, *_check(split, charset, recipe)]:
                 journal.say(note)
             _train(recipe, state, split, options.output, journal)
         finally:
@@ -110,7 +111,7 @@ def _check(split: Split, charset: Charset, recipe: Recipe) -> list[str]:
     refused = [f for f in report.findings if f.kind in (ERRORS if f.list_name == "train" else everywhere)]
     if refused:
         sentences = replace(report, findings=tuple(refused)).errors
-        raise DataError(f"{'; '.join(sentences)}; mend these lines or take them off the lists")
+        raise DataError(f"{'; '.join(sentences)}; repair these lines or take them off the lists")
     tolerated = tuple(finding for finding in report.findings if finding not in refused)
     remaining = replace(report, findings=tolerated)
     sizes = f"{len(split.train)} lines to learn from, {len(split.val)} to validate on"
