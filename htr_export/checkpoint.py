@@ -23,7 +23,8 @@ from torch import Tensor
 from htr_engines.charset import Charset
 from htr_engines.errors import CheckpointError, FileError, UnsafeCheckpointError, one_line
 from htr_engines.files import open_file
-from htr_engines.text import printable, shown
+from htr_engines.text import shown
+from htr_export.archive import check_archive, some_names
 from htr_export.network import NetworkConfig
 
 if TYPE_CHECKING:
@@ -31,10 +32,7 @@ if TYPE_CHECKING:
 
 Weights = str  # "ema" or "model"
 STATE_KEYS = {"ema": "state_dict_ema", "model": "model"}
-DIRECTORY_SIZE = 5  # place in what zipfile tells of an archive's end
 MAX_WEIGHTS = 500_000_000  # size base has 66 million
-MAX_DIRECTORY_BYTES = 4 << 20  # 600 tensors with their moments take 0.2 MB
-MAX_PICKLE_BYTES = 8 << 20  # likewise 0.5 MB; what is not a tensor is read by Python, slowly
 WRAPPERS = ("module.", "_orig_mod.")  # that DataParallel and torch.compile put before every name
 TRAINING_ONLY = ("mask_token", "tcm")  # beginnings of the names that inference has no use for
 PUBLISHED_DIM = 512
@@ -55,7 +53,7 @@ class Checkpoint:
         """
         state = self.content.get(STATE_KEYS[weights])
         if state is None or not is_state_dict(state):
-            names = _some([shown(name) for name in self.content], 20)
+            names = some_names([shown(name) for name in self.content], 20)
             raise CheckpointError(f"the checkpoint has no {weights} weights ({STATE_KEYS[weights]!r}); it has: {names}")
         return {_unwrapped(name): tensor for name, tensor in state.items()}
 
@@ -106,7 +104,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         zipped = zipfile.is_zipfile(path)
         if zipped:
-            _check_archive(path)
+            check_archive(path)
         with torch.serialization.safe_globals(_numpy_globals()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what it warns of is refused
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
@@ -145,16 +143,16 @@ def inference_tensors(state: Mapping[str, Tensor], config: NetworkConfig) -> dic
     check_sizes(state)
     known = {name: tensor for name, tensor in state.items() if not name.startswith(TRAINING_ONLY)}
     if missing := [name for name in expected if name not in known]:
-        raise CheckpointError(f"the checkpoint lacks {_some(missing)}; it is of another network")
+        raise CheckpointError(f"the checkpoint lacks {some_names(missing)}; it is of another network")
     if unknown := [name for name in known if name not in expected]:
-        raise CheckpointError(f"the checkpoint has unknown tensors: {_some(unknown)}; it is of another network")
+        raise CheckpointError(f"the checkpoint has unknown tensors: {some_names(unknown)}; it is of another network")
     for name, blank in expected.items():
         if known[name].shape != blank.shape:
             raise CheckpointError(f"{name} has shape {tuple(known[name].shape)}, expected {tuple(blank.shape)}")
     tensors = {name: _plain(known[name], blank.dtype) for name, blank in expected.items()}
     if broken := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
         raise CheckpointError(
-            f"the checkpoint has values that are not finite in {_some(broken)}; its training diverged, so take an "
+            f"the checkpoint has values that are not finite in {some_names(broken)}; its training diverged, so take an "
             "earlier checkpoint"
         )
     return tensors
@@ -201,27 +199,6 @@ def infer_config(state: Mapping[str, Tensor]) -> NetworkConfig:
         num_heads=num_heads,
         mobilevit_head_dim=PUBLISHED_HEAD_DIM,
     )
-
-
-def _check_archive(path: Path) -> None:
-    """Refuse archives that unpack to more than they hold; PyTorch itself stores its entries uncompressed."""
-    with open_file(path) as stream:
-        end = zipfile._EndRecData(stream)  # type: ignore[attr-defined]  # noqa: SLF001 - it alone reads no entries
-        if end[DIRECTORY_SIZE] > MAX_DIRECTORY_BYTES:
-            raise CheckpointError(f"{path} has more files in it than any checkpoint; give another one")
-        with zipfile.ZipFile(stream) as archive:
-            entries = archive.infolist()
-    if packed := [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]:
-        raise UnsafeCheckpointError(
-            f"{path} holds compressed entries ({_some(packed)}), which PyTorch never writes and which can unpack "
-            "without end; save the checkpoint again with torch.save"
-        )
-    if sum(entry.file_size for entry in entries) > path.stat().st_size:
-        raise UnsafeCheckpointError(
-            f"{path} claims to unpack to more than it holds; it was tampered with, so get it from its author"
-        )
-    if any(entry.file_size > MAX_PICKLE_BYTES for entry in entries if entry.filename.endswith(".pkl")):
-        raise CheckpointError(f"{path} holds more than tensors, and too much of it to be read; save the weights alone")
 
 
 def _numpy_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
@@ -296,8 +273,3 @@ def _stored_bytes(tensor: Tensor) -> int:
     if tensor.layout != torch.strided or tensor.device.type != "cpu":
         return 0
     return min(tensor.nbytes, tensor.untyped_storage().nbytes())
-
-
-def _some(names: list[str], most: int = 3) -> str:
-    named = printable(", ".join(name[:100] for name in names[:most]))
-    return named + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -46,5 +46,5 @@ def foreign_graph(path: Path) -> Iterator[None]:
         yield
     except (HtrError, OSError, MemoryError):
         raise
-    except Exception as error:  # noqa: BLE001 - libraries raise nearly anything over mutated graphs
-        raise ExportError(f"{path} is not a graph of a line model ({one_line(error)}); export it again") from None
+    except Exception as error:
+        raise ExportError(f"{path} is not a graph of a line model ({one_line(error)}); export it again") from error

@@ -100,7 +100,7 @@ class Journal:
     def _record(self, kind: str, iteration: int, numbers: dict[str, float], **more: Any) -> None:  # noqa: ANN401
         row = json.dumps({"kind": kind, "iteration": iteration, **numbers, **more}, ensure_ascii=False)
         try:
-            with self._path.open("a", encoding="utf-8") as stream:
+            with self._path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
                 stream.write(row + "\n")
             for name, value in numbers.items():
                 if self._tensorboard is not None:

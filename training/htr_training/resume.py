@@ -157,7 +157,7 @@ def initialise_from(state: TrainingState, path: Path, source_charset: Charset | 
     """Start a new training from another one's weights, on another character set too.
 
     Everything but what depends on the characters is taken over. Of that, each character that both sets have
-    keeps its weights; the others start anew.
+    keeps its weights; the others are trained from the start.
 
     Args:
         state: a new training; changed in place.

@@ -193,7 +193,7 @@ class _Journal:
         """Take note of a result that was written."""
         assert self._folder is not None
         with (self._folder / JOURNAL).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"output": self._name(target), **self._facts}, ensure_ascii=False) + "\n")
+            stream.write(json.dumps({"output": self._name(target), **self._facts}) + "\n")
 
     def _name(self, target: Path) -> str:
         assert self._folder is not None

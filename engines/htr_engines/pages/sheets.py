@@ -71,7 +71,7 @@ def find_sheets(
             left_out.append(read)
         else:
             sheets += read
-    return _once_each(sheets, left_out) if unique else sheets, left_out
+    return _deduplicate(sheets, left_out) if unique else sheets, left_out
 
 
 def _read_sheets(xml: Path, stem: str, place: Path, images: Mapping[str, Sequence[Path]]) -> list[Sheet] | LeftOut:
@@ -193,7 +193,7 @@ def _stem(name: str) -> str:
     return (base if f"{dot}{suffix}".lower() in SUFFIXES else name).lower()
 
 
-def _once_each(sheets: list[Sheet], left_out: list[LeftOut]) -> list[Sheet]:
+def _deduplicate(sheets: list[Sheet], left_out: list[LeftOut]) -> list[Sheet]:
     """Keep one sheet for each picture: the one with the most transcripts, PAGE before ALTO."""
     chosen: dict[tuple[Path, int], Sheet] = {}
     for sheet in sorted(sheets, key=_worth, reverse=True):

@@ -6,7 +6,8 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from htr_engines.errors import DataError, MissingExtraError
+from htr_engines.errors import DataError, MissingExtraError, one_line
+from htr_engines.files import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -61,7 +62,7 @@ def read_coverage(path: Path, wanted: Iterable[str]) -> frozenset[str]:
     except ImportError:
         raise MissingExtraError("fontTools", "train") from None
     try:
-        with path.open("rb") as stream, TTFont(stream, lazy=True) as font:
+        with open_file(path) as stream, TTFont(stream, lazy=True) as font:
             glyphs, names = font.getGlyphSet(), font.getBestCmap() or {}
             covered = set()
             for character in wanted:
@@ -72,7 +73,7 @@ def read_coverage(path: Path, wanted: Iterable[str]) -> frozenset[str]:
                 if pen.bounds is not None or unicodedata.category(character) == "Zs":
                     covered.add(character)
     except Exception as error:  # noqa: BLE001 - fontTools raises nearly anything on damaged files
-        raise DataError(f"{path} is not a font that can be read ({error}); leave it out") from None
+        raise DataError(f"{path} is not a font that can be read ({one_line(error)}); leave it out") from None
     return frozenset(covered)
 
 
