@@ -24,7 +24,7 @@ from htr_engines.charset import Charset
 from htr_engines.errors import CheckpointError, FileError, UnsafeCheckpointError, one_line
 from htr_engines.files import open_file
 from htr_engines.text import shown
-from htr_export.archive import check_archive, some_names
+from htr_export.archive import check_archive, check_pickle, some_names
 from htr_export.network import NetworkConfig
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 Weights = str  # "ema" or "model"
 STATE_KEYS = {"ema": "state_dict_ema", "model": "model"}
 MAX_WEIGHTS = 500_000_000  # size base has 66 million
+PICKLES = 5  # that a file of PyTorch before 1.6 begins with: three headers, the content, the names of its tensors
 WRAPPERS = ("module.", "_orig_mod.")  # that DataParallel and torch.compile put before every name
 TRAINING_ONLY = ("mask_token", "tcm")  # beginnings of the names that inference has no use for
 PUBLISHED_DIM = 512
@@ -105,6 +106,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
         zipped = zipfile.is_zipfile(path)
         if zipped:
             check_archive(path)
+        else:
+            with open_file(path) as stream:
+                for _ in range(PICKLES):
+                    check_pickle(stream, str(path))
         with torch.serialization.safe_globals(_numpy_globals()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what it warns of is refused
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)

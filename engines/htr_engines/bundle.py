@@ -104,7 +104,8 @@ class Bundle:
         try:
             content = read_file(path, MAX_MODEL_BYTES)
         except FileError as error:
-            raise BundleError(f"{error}; copy the bundle again") from None
+            reason = str(error).split("; ", 1)[0]
+            raise BundleError(f"{reason}; copy the bundle again") from None
         if hashlib.sha256(content).hexdigest() != self.digests[path]:
             raise BundleError(_changed(self.folder, [path.name]))
         return content

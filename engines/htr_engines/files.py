@@ -206,7 +206,7 @@ def _is_locked(path: str) -> bool:
 
 
 def _too_large(path: Path, max_bytes: int) -> str:
-    return f"{path} is too large: such a file may have {max_bytes / 1e6:g} MB at most; give another one"
+    return f"{path} is too large: such a file may have {max_bytes / 1e6:.3g} MB at most; give another one"
 
 
 def _umask() -> int:

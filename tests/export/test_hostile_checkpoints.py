@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import sys
 import threading
 import zipfile
@@ -173,6 +174,26 @@ def test_a_pickle_of_more_than_tensors_is_refused(tmp_path):
         archive.writestr("a/data.pkl", b"\x80\x02" + b"N0" * (5 << 20) + b"N.")
         archive.writestr("a/version", b"3\n")
     assert "more than tensors" in refused(path, tmp_path)
+
+
+def hash_bomb(get, put):
+    """Return the pickle of a dictionary whose key is a tuple of 2^60 elements."""
+    return b"\x80\x02}K\x00\x85" + (put + get + b"\x86") * 60 + b"Ns."
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [hash_bomb(b"h\x01", b"q\x01"), hash_bomb(b"g1\n", b"p1\n"), b"\x80\x02}K\x00\x85" + b"2\x86" * 60 + b"Ns."],
+)
+def test_keys_that_take_for_ever_to_hash(tmp_path, pickled):
+    path = tmp_path / "a.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", pickled)
+        archive.writestr("a/version", b"3\n")
+    assert "tuples" in refused(path, tmp_path)
+    magic = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + pickle.dumps({"little_endian": True}, 2)
+    path.write_bytes(magic + pickled)
+    assert "tuples" in refused(path, tmp_path)
 
 
 def test_names_with_commands_to_the_terminal_are_shown_as_text(content, tmp_path):

@@ -30,7 +30,7 @@ from htr_export.model import load_any, load_model, model_from_checkpoint, save_m
 from htr_export.network import HTRConvText
 from htr_export.precision.precision_map import read_map
 from htr_export.validation.report import load_report
-from htr_training.recipe import read_recipe
+from htr_training.recipe_file import read_recipe
 
 PAGE = """<?xml version="1.0" encoding="UTF-8"?>
 <PcGts xmlns="http://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15"><Page imageFilename="a.png"
