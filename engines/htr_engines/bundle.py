@@ -27,8 +27,9 @@ from htr_engines.text import shown
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from htr_engines.manifest import ExpectedEntry, GoldenEntry, ModelEntry
+    from htr_engines.manifest import ExpectedEntry, GoldenEntry, ModelEntry, VectorsEntry
     from htr_engines.onnx_facts import Axes
+    from htr_engines.preprocess import Alpha
 
 __all__ = ["FORMAT", "MANIFEST", "SCHEMA_VERSION", "Bundle", "BundledModel", "Figure", "open_bundle"]
 
@@ -69,6 +70,16 @@ class GoldenLine:
 
 
 @dataclass(frozen=True)
+class PreprocessingVectors:
+    """Images of every kind with what preprocessing has to make of them, whatever the network is."""
+
+    width: int
+    height: int
+    tensors: Path  # .npy, uint8 [images,height,width], white = 255
+    images: tuple[tuple[Path, Alpha, int], ...]  # with the grey levels by which a reader may be off
+
+
+@dataclass(frozen=True)
 class Bundle:
     """An opened bundle. Its files are checked when they are read, or all at once by :meth:`changed_files`."""
 
@@ -79,6 +90,7 @@ class Bundle:
     models: tuple[BundledModel, ...]
     golden: tuple[GoldenLine, ...]
     digests: Mapping[Path, str]  # SHA-256 of every file
+    vectors: PreprocessingVectors | None = None  # None in bundles before schema version 3
 
     @property
     def fingerprint(self) -> str:
@@ -169,6 +181,7 @@ def open_bundle(folder: Path) -> Bundle:
         models=tuple(_model(folder, entry) for entry in manifest.models),
         golden=tuple(_golden_line(folder, entry) for entry in manifest.golden),
         digests={_inside(folder, name): entry.sha256 for name, entry in manifest.files.items()},
+        vectors=_vectors(folder, manifest.preprocessing_vectors),
     )
     if unlisted := [path for path in _used(bundle) if path not in bundle.digests]:
         raise BundleError(f"{unlisted[0]} has no SHA-256 in the manifest; bundle the model again")
@@ -213,6 +226,13 @@ def _expected(folder: Path, entry: ExpectedEntry) -> Expected:
     return Expected(_inside(folder, entry.logits), entry.text)
 
 
+def _vectors(folder: Path, entry: VectorsEntry | None) -> PreprocessingVectors | None:
+    if entry is None:
+        return None
+    images = tuple((_inside(folder, one.file), one.alpha, one.tolerance) for one in entry.images)
+    return PreprocessingVectors(entry.width, entry.height, _inside(folder, entry.tensors), images)
+
+
 def _used(bundle: Bundle) -> Iterator[Path]:
     """Yield the files that reading uses."""
     for model in bundle.models:
@@ -222,6 +242,9 @@ def _used(bundle: Bundle) -> Iterator[Path]:
     for line in bundle.golden:
         yield from (line.image, line.tensor, line.reference.logits)
         yield from (one.logits for one in line.models.values())
+    if bundle.vectors:
+        yield bundle.vectors.tensors
+        yield from (image for image, _, _ in bundle.vectors.images)
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -229,6 +252,6 @@ def _inside(folder: Path, name: str) -> Path:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
         raise BundleError(
-            f"the manifest of {folder} names {shown(name)}, which lies outside it; do not use this bundle"
+            f"the manifest of {folder} names {shown(name)}, which is outside of it; do not use this bundle"
         )
     return folder / path

@@ -14,6 +14,7 @@ from htr_engines.errors import DataError
 from htr_engines.files import is_file, is_folder
 
 if TYPE_CHECKING:
+    from htr_engines.checks import Check
     from htr_engines.pages.command import PageOptions
     from htr_engines.pages.formats import PageFormat
     from htr_engines.preprocess import Alpha
@@ -189,13 +190,13 @@ def _record(result: LineResult) -> dict[str, Any]:
 def _self_test(folder: Path, name: str | None, threads: int | None) -> int:
     """Run the golden lines on every engine that opens, or on the one asked for."""
     from htr_engines.bundle import open_bundle
-    from htr_engines.checks import failures
     from htr_engines.errors import BundleError, HtrError, ParityError
     from htr_engines.selection import candidates, select
-    from htr_engines.self_test import self_test
+    from htr_engines.self_test import check_preprocessing, self_test
 
     bundle = open_bundle(folder)
     bundle.check_unchanged()
+    preprocesses = _print_checks(list(check_preprocessing(bundle)))
     results = []
     for candidate in candidates(bundle, name):
         try:
@@ -206,14 +207,20 @@ def _self_test(folder: Path, name: str | None, threads: int | None) -> int:
             echo(f"left out: {candidate} ({candidate.brief(error)})", err=True)
             continue
         with engine:
-            checks = list(self_test(bundle, candidate.model, engine))
-        results.append(not failures(checks))
-        for check in checks:
-            echo(check)
+            results.append(_print_checks(list(self_test(bundle, candidate.model, engine))))
         echo(f"{candidate} {'reads as expected' if results[-1] else 'does not read as expected'}")
     if not results:
         select(bundle, name, threads).engine.close()  # says why nothing fits
-    return 0 if all(results) else ParityError.exit_code
+    return 0 if preprocesses and all(results) else ParityError.exit_code
+
+
+def _print_checks(checks: list[Check]) -> bool:
+    """Print checks and return whether all passed."""
+    from htr_engines.checks import failures
+
+    for check in checks:
+        echo(check)
+    return not failures(checks)
 
 
 if __name__ == "__main__":

@@ -70,14 +70,15 @@ def decode_greedy(logits_NTC: NDArray[np.float32], charset: Charset) -> list[Rea
     logits_NTC = np.where(finite_NT[..., None], logits_NTC, 0.0)
     best_NT = np.where(finite_NT, logits_NTC.argmax(-1), 0)
     peak_NT = logits_NTC.max(-1)
-    log_p_NT = -np.log(np.exp(logits_NTC - peak_NT[..., None]).sum(-1))
+    # In float64, so that every platform's exp gives the same figures once they are rounded for people.
+    log_p_NT = -np.log(np.exp(np.subtract(logits_NTC, peak_NT[..., None], dtype=np.float64)).sum(-1))
     log_p_NT = np.where(finite_NT, log_p_NT, -np.inf)
     return [
         _decode_line(best_T, log_p_T, charset.characters) for best_T, log_p_T in zip(best_NT, log_p_NT, strict=True)
     ]
 
 
-def _decode_line(best_T: NDArray[np.int64], log_p_T: NDArray[np.float32], characters: str) -> Reading:
+def _decode_line(best_T: NDArray[np.int64], log_p_T: NDArray[np.float64], characters: str) -> Reading:
     if not len(best_T):
         return Reading("", 0.0, (), ())
     starts = np.concatenate([[0], np.flatnonzero(np.diff(best_T)) + 1])

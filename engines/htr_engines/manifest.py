@@ -11,14 +11,15 @@ from msgspec import Meta
 from htr_engines.documents import Positive, Sha256, convert, load_json
 from htr_engines.errors import BundleError
 from htr_engines.files import is_file
-from htr_engines.preprocess import Preprocessing  # noqa: TC001 - likewise
+from htr_engines.preprocess import Alpha, Preprocessing  # noqa: TC001 - likewise
 from htr_engines.text import shown
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT = "htr-convtext-bundle"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3  # which brought the preprocessing vectors
+READABLE_VERSIONS = (2, 3)
 MANIFEST = "manifest.json"
 CURE = "bundle the model again"
 
@@ -79,6 +80,25 @@ class GoldenEntry:
 
 
 @dataclass(frozen=True)
+class VectorEntry:
+    """An image file that preprocessing is tried with, whatever the network is."""
+
+    file: str
+    alpha: Alpha
+    tolerance: Annotated[int, Meta(ge=0, le=255)]  # grey levels by which a reader with another decoder may be off
+
+
+@dataclass(frozen=True)
+class VectorsEntry:
+    """Images of every kind. They have a line size of their own, so that their files stay small."""
+
+    width: Annotated[int, Meta(ge=8, le=8192)]
+    height: Annotated[int, Meta(ge=8, le=1024)]
+    tensors: str  # file, .npy of uint8 [images,height,width]
+    images: tuple[VectorEntry, ...]
+
+
+@dataclass(frozen=True)
 class Manifest:
     """All that reading uses of a manifest."""
 
@@ -88,6 +108,7 @@ class Manifest:
     models: Annotated[tuple[ModelEntry, ...], Meta(min_length=1)]
     golden: tuple[GoldenEntry, ...]
     files: Mapping[str, FileEntry]
+    preprocessing_vectors: VectorsEntry | None = None  # from schema version 3 on
 
 
 def read_manifest(folder: Path) -> tuple[dict[str, Any], Manifest]:
@@ -102,9 +123,9 @@ def read_manifest(folder: Path) -> tuple[dict[str, Any], Manifest]:
     document = load_json(path, dict[str, Any], CURE, BundleError)
     if document.get("format") != FORMAT:
         raise BundleError(f"{path} is not the manifest of a bundle; make one with 'htr-export bundle'")
-    if document.get("schema_version") != SCHEMA_VERSION:
+    if document.get("schema_version") not in READABLE_VERSIONS:
         raise BundleError(
             f"{folder} has schema version {shown(document.get('schema_version'))}, this release reads "
-            f"{SCHEMA_VERSION}; install the release that wrote it"
+            f"{' and '.join(map(str, READABLE_VERSIONS))}; install the release that wrote it"
         )
     return document, convert(document, Manifest, str(path), CURE, BundleError)

@@ -186,11 +186,17 @@ def fit_line(grey_HW: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.floa
         float32 [1, height, width] in [0, 1], white = 1, padded with white on the right.
     """
     width = scaled_width(grey_HW, spec)
-    resized = Image.fromarray(grey_HW).resize((width, spec.height), Image.Resampling.BICUBIC)
+    resized = _resize(Image.fromarray(grey_HW), width, spec.height)
     image_1HW = np.ones((1, spec.height, spec.width), np.float32)
     # Times the rounded reciprocal, as PyTorch divides: the golden values hold to the last bit.
     image_1HW[0, :, :width] = np.asarray(resized, np.float32) * np.float32(1 / 255)
     return image_1HW
+
+
+def _resize(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Resize by two calls, since Pillow 13 may scale the height first where 12 and the published training did not."""
+    bicubic = Image.Resampling.BICUBIC
+    return image.resize((width, image.height), bicubic).resize((width, height), bicubic)
 
 
 def scaled_width(grey_HW: NDArray[np.uint8], spec: Preprocessing) -> int:

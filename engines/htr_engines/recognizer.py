@@ -204,7 +204,7 @@ def _split(
 
 def _in_pixels(reading: Reading, pixels_per_frame: float, width: int) -> Reading:
     def place(span: Span) -> Span:
-        start, end = (min(frame * pixels_per_frame, width) for frame in (span.start, span.end))
+        start, end = (min(frame * pixels_per_frame, float(width)) for frame in (span.start, span.end))
         return replace(span, start=start, end=end)
 
     return replace(reading, words=tuple(map(place, reading.words)), characters=tuple(map(place, reading.characters)))

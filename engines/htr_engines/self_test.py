@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from htr_engines.checks import Check
 from htr_engines.ctc import decode_greedy
 from htr_engines.errors import BundleError, one_line
 from htr_engines.limits import tolerance_of
-from htr_engines.preprocess import load_line
+from htr_engines.preprocess import Preprocessing, load_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +22,30 @@ if TYPE_CHECKING:
 
     from htr_engines.backends.base import Engine
     from htr_engines.bundle import Bundle, BundledModel
+
+
+def check_preprocessing(bundle: Bundle) -> Iterator[Check]:
+    """Check what preprocessing makes of the bundle's images of every kind, which needs no engine.
+
+    Yields:
+        A check for each image that failed, then one for all.
+
+    Raises:
+        BundleError: if the vectors are damaged.
+    """
+    vectors = bundle.vectors
+    if vectors is None:
+        return
+    expected_KHW, passed = _load(bundle, vectors.tensors), 0
+    if expected_KHW.shape != (len(vectors.images), vectors.height, vectors.width):
+        raise BundleError(f"{vectors.tensors} does not hold a tensor for each image; bundle the model again")
+    for (image, alpha, tolerance), expected_HW in zip(vectors.images, expected_KHW, strict=True):
+        image_1HW = load_line(bundle.read(image), Preprocessing(vectors.width, vectors.height, alpha))
+        difference = int(np.abs(np.rint(image_1HW[0] * 255) - expected_HW).max())
+        passed += difference <= tolerance
+        if difference > tolerance:
+            yield Check(False, f"{image.name}, alpha {alpha}: preprocessing is off by {difference} grey levels")
+    yield Check(passed == len(vectors.images), f"preprocessing: {passed} of {len(vectors.images)} images match")
 
 
 def self_test(bundle: Bundle, model: BundledModel, engine: Engine) -> Iterator[Check]:
@@ -59,9 +83,9 @@ def self_test(bundle: Bundle, model: BundledModel, engine: Engine) -> Iterator[C
         )
 
 
-def _load(bundle: Bundle, path: Path) -> NDArray[np.float32]:
+def _load(bundle: Bundle, path: Path) -> NDArray[Any]:
     try:
-        array: NDArray[np.float32] = np.load(io.BytesIO(bundle.read(path)), allow_pickle=False)
+        array: NDArray[Any] = np.load(io.BytesIO(bundle.read(path)), allow_pickle=False)
     except (OSError, ValueError, MemoryError) as error:
         raise BundleError(f"{path} is damaged ({one_line(error)}); copy the bundle again") from None
     return array

@@ -1,4 +1,4 @@
-"""Golden lines of a bundle: images with what preprocessing and each model make of them."""
+"""Golden vectors of a bundle: lines, with what preprocessing and each model make of them."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from htr_engines.files import atomic_folder, sha256_of, write_text
 from htr_engines.host import hardware_of
 from htr_engines.progress import SILENT
 from htr_export.bundle.golden import sample_lines, write_golden
+from htr_export.bundle.preprocessing import write_preprocessing_vectors
 from htr_export.bundle.proof import add_verdicts, remove_engines, set_verdicts, try_bundle
 from htr_export.model import PROVENANCE, parse_metadata
 from htr_export.onnx.file import read_onnx
@@ -74,7 +75,10 @@ def write_bundle(
         for entry in entries:
             entry["latency"] = figures.get(entry["file"], {})
         progress.step("writing golden lines")
-        golden = write_golden(folder, entries, sample_lines(reports))
+        golden = {
+            "golden": write_golden(folder, entries, sample_lines(reports)),
+            "preprocessing_vectors": write_preprocessing_vectors(folder),
+        }
         known = {name: digest for digest, name in digests.items()}
         manifest = _manifest(folder, metadata, entries, golden, known)
         _write_manifest(folder, manifest)
@@ -189,7 +193,7 @@ def _manifest(
     folder: Path,
     metadata: Mapping[str, str],
     entries: list[dict[str, Any]],
-    golden: list[dict[str, Any]],
+    golden: dict[str, Any],
     known: Mapping[str, str],
 ) -> dict[str, Any]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -202,7 +206,7 @@ def _manifest(
         "preprocessing": json.loads(metadata["preprocessing"]),
         "decoding": {"method": "ctc-greedy", "blank": 0, "classes": "class k is the character k-1 of charset"},
         "models": [{key: value for key, value in entry.items() if key != "metadata"} for entry in entries],
-        "golden": golden,
+        **golden,
         "provenance": {name: metadata[name] for name in PROVENANCE if name in metadata},
         "files": {
             path.relative_to(folder).as_posix(): {

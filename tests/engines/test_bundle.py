@@ -52,7 +52,7 @@ def test_self_test(bundle, engine):
     pytest.importorskip(engine)
     result = read("--self-test", bundle, "--engine", engine)
     assert result.exit_code == 0, result.output
-    assert result.output.count("-[✓]") == 9
+    assert result.output.count("-[✓]") == 10
     assert f"{engine} with model.onnx reads as expected" in result.output
 
 
