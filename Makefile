@@ -5,8 +5,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS := cpu,hub,openvino,pages,rtx,train,dev
 DEMO := demo-output
+CPP := build/cpp
+CPP_HEADERS := build/cpp-headers
 
-.PHONY: install demo test quality wheel clean
+.PHONY: install demo test quality wheel cpp test-cpp clean
 
 install: $(VENV)/.installed
 
@@ -41,6 +43,21 @@ quality: install
 wheel: install
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
 	tests/try_wheel.sh dist $(PYTHON)
+
+# The C++ reader. What it is built from comes by apt-get where this user may install, else the message names it.
+cpp: install
+	engines/cpp/prepare.sh $(CPP_HEADERS)
+	cmake -S engines/cpp -B $(CPP) -G Ninja -DCMAKE_PREFIX_PATH=$(abspath $(CPP_HEADERS)/usr) \
+		-DOpenVINO_DIR=$$($(BIN)/python -c "from pathlib import Path; import openvino; print(Path(openvino.__file__).parent)")/cmake
+	cmake --build $(CPP)
+
+# Its own tests, the same with sanitizers over mutated images and manifests, and word for word against Python's reader.
+test-cpp: cpp
+	ctest --test-dir $(CPP) --output-on-failure
+	cmake -S engines/cpp -B $(CPP)-sanitized -G Ninja -DHTR_SANITIZE=ON -DHTR_ENGINES=
+	cmake --build $(CPP)-sanitized
+	ctest --test-dir $(CPP)-sanitized --output-on-failure
+	HTR_CPP_BUILD=$(abspath $(CPP)) $(BIN)/pytest tests/engines/test_cpp.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) dist build
