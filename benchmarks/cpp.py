@@ -3,7 +3,8 @@
     python benchmarks/cpp.py demo-output/demo.htr training/demo/lines --build build/cpp -o benchmarks/results/cpp.json
 
 A start is the whole process that reads one line; a line's time is that of many lines less that of one. The two readers
-take turns, so that both see the same load; the least of all times counts.
+take turns, so that both see the same load; the least of all times counts. CPU time is that of all threads, and depends
+less on what else the machine does.
 """
 
 from __future__ import annotations
@@ -14,13 +15,21 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import onnxruntime
 
 from htr_export.reporting import document, write_document
 
-UNITS = {"start_seconds": "s", "line_seconds": "s", "memory_mb": "MB", "program_bytes": "B"}
+UNITS = {
+    "start_seconds": "s",
+    "start_cpu_seconds": "s",
+    "line_seconds": "s",
+    "line_cpu_seconds": "s",
+    "memory_mb": "MB",
+    "program_bytes": "B",
+}
 
 
 @click.command()
@@ -39,20 +48,22 @@ def main(bundle: Path, lines: Path, build: Path, rounds: int, output: Path) -> N
     (library,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*")
     os.environ["HTR_ONNXRUNTIME"] = str(library)
     engine = ["--engine", "onnxruntime"]
-    times: dict[str, list[tuple[float, float, float]]] = {name: [] for name in programs}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in programs}
     for _ in range(rounds):
         for name, program in programs.items():
-            start, memory = _run([*program, str(bundle), str(images[0]), *engine])
-            many, _ = _run([*program, str(bundle), *map(str, images), *engine])
-            times[name].append((start, (many - start) / (len(images) - 1), memory))
-    readers = {
-        name: {
-            "start_seconds": min(one[0] for one in found),
-            "line_seconds": min(one[1] for one in found),
-            "memory_mb": max(one[2] for one in found),
-        }
-        for name, found in times.items()
-    }
+            one = _run([*program, str(bundle), str(images[0]), *engine])
+            many = _run([*program, str(bundle), *map(str, images), *engine])
+            lines_more = len(images) - 1
+            found[name].append(
+                {
+                    "start_seconds": one.seconds,
+                    "start_cpu_seconds": one.cpu_seconds,
+                    "line_seconds": (many.seconds - one.seconds) / lines_more,
+                    "line_cpu_seconds": (many.cpu_seconds - one.cpu_seconds) / lines_more,
+                    "memory_mb": one.memory_mb,
+                }
+            )
+    readers = {name: {key: min(one[key] for one in all_) for key in all_[0]} for name, all_ in found.items()}
     content = {"readers": readers, "program_bytes": _stripped_bytes(build / "htr-read"), "rounds": rounds}
     write_document(output, document("htr-bench cpp", content, units=UNITS))
     for name, figures in readers.items():
@@ -60,15 +71,22 @@ def main(bundle: Path, lines: Path, build: Path, rounds: int, output: Path) -> N
     click.echo(f"program_bytes {content['program_bytes']}")
 
 
-def _run(command: list[str]) -> tuple[float, float]:
-    """Return the seconds that a command takes, and the largest memory in MB that it holds."""
+class Run(NamedTuple):
+    """What a process took."""
+
+    seconds: float
+    cpu_seconds: float  # of all threads
+    memory_mb: float  # at most, resident
+
+
+def _run(command: list[str]) -> Run:
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     if os.waitstatus_to_exitcode(status):
         raise click.ClickException(f"{command[0]} failed; run it by hand to see why")
-    return seconds, usage.ru_maxrss / 1024
+    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def _stripped_bytes(program: Path) -> int:

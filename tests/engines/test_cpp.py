@@ -194,7 +194,9 @@ def test_tensors_are_equal_bit_for_bit(bundle, images, tmp_path):
 
 
 @needs_onnxruntime
-@pytest.mark.parametrize("extra", [[], ["--json"], ["--batch-size", "3"], ["--json", "--batch-size=50", "--threads=1"]])
+@pytest.mark.parametrize(
+    "extra", [["-q"], ["--json"], ["--batch-size", "3"], ["--json", "--batch-size=50", "--threads=1"]]
+)
 def test_folders_lists_errors_and_batches(bundle, lines_dir, tmp_path, extra):
     (tmp_path / "broken.png").write_bytes((lines_dir / "line-0.png").read_bytes()[:90])
     (tmp_path / "empty.png").write_bytes(b"")

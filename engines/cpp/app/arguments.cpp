@@ -30,6 +30,8 @@ Options:
   --dump-tensor FILE          Write the lines as the network sees them, as a
                               .npy file of uint8 [N,H,W].
   --version                   Show the version and exit.
+  -q, --quiet                 Print results and errors only.
+  -v, --verbose               Say more: why an engine was chosen.
   -h, --help                  Show this message and exit.
 )";
 
@@ -50,6 +52,8 @@ bool set_flag(Arguments& arguments, const std::string& option) {
   else if (option == "--self-test") arguments.self_test = true;
   else if (option == "--version") arguments.version = true;
   else if (option == "--help" || option == "-h") arguments.help = true;
+  else if (option == "--quiet" || option == "-q") arguments.verbosity = -1;
+  else if (option == "--verbose" || option == "-v") arguments.verbosity = 1;
   else return false;
   return true;
 }

@@ -17,6 +17,7 @@ struct Arguments {
   htr::Options options;
   int batch_size = 1;
   std::string dump_tensor;  // file
+  int verbosity = 0;  // -1 quiet, 1 verbose
   bool json = false, self_test = false, help = false, version = false;
 };
 

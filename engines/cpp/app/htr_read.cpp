@@ -28,7 +28,8 @@ class Reader {
  public:
   explicit Reader(const Arguments& arguments)
       : arguments_(arguments), recognizer_(normal_path(arguments.bundle), arguments.options) {
-    say(recognizer_.selection());
+    const std::string& selection = recognizer_.selection();
+    if (arguments.verbosity >= 0) say(arguments.verbosity ? selection : selection.substr(0, selection.find("; rejected: ")));
   }
 
   int read(const std::vector<Source>& sources) {
@@ -155,7 +156,8 @@ int main(int count, char** values) {
   try {
     return run(parse_arguments(count, values));
   } catch (const UsageError& error) {
-    say(std::string(usage_line) + "Try 'htr-read --help' for help.\n\nError: " + error.what());
+    std::cerr << usage_line << "Try 'htr-read --help' for help.\n\n";
+    say(std::string("Error: ") + error.what());
     return usage_code;
   } catch (const std::bad_alloc&) {
     say("Error: the memory ran out; give a smaller batch or free some memory");

@@ -121,8 +121,13 @@ std::string quoted(const std::string& text) {
 
 std::string printable(const std::string& text) {
   std::string result;
-  for (const auto& character : split_utf8(text))
-    result += length_at(character, 0) ? character : formatted("\\udc%02x", static_cast<unsigned char>(character[0]));
+  for (const auto& character : split_utf8(text)) {
+    const unsigned code = code_point(character);
+    const bool unsafe = code < 0x20 || (code >= 0x7f && code <= 0x9f) || (code >= 0x2028 && code <= 0x202e) ||
+                        (code >= 0x2066 && code <= 0x2069);
+    if (!length_at(character, 0)) result += formatted("\\udc%02x", code);
+    else result += unsafe ? formatted("\\u%04x", code) : character;
+  }
   return result;
 }
 

@@ -16,7 +16,8 @@ std::string strip(const std::string& text);
 std::vector<std::string> split_lines(const std::string& text);  // as Python's str.splitlines
 
 std::string quoted(const std::string& text);  // as Python's repr
-std::string printable(const std::string& text);  // with bytes that are no UTF-8 as \udcXX
+// With control characters, overrides of direction and bytes that are no UTF-8 as escapes.
+std::string printable(const std::string& text);
 std::string json_string(const std::string& text);
 std::string json_number(double value, int digits);  // rounded, the shortest that says it
 std::string json_fields(const Reading& reading);  // "text": ..., "characters": [...]
