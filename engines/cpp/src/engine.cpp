@@ -33,7 +33,7 @@ std::string own_folder() {
 }
 
 void* load_module(const std::string& file) {
-  for (const auto& path : {own_folder() + file, own_folder() + "../lib/htr/" + file, own_folder() + "htr/" + file, file})
+  for (const auto& path : {own_folder() + file, std::string(HTR_MODULES "/") + file, file})
     if (void* module = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) return module;
   return nullptr;
 }
