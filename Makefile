@@ -28,7 +28,7 @@ demo: install
 	$(BIN)/htr-bench latency onnxruntime:$(DEMO)/demo.htr.work/model.onnx openvino:$(DEMO)/demo.htr.work/model.onnx \
 		--reference $(DEMO)/demo.htr.work/model.safetensors --batch 1 --duration 2 --lines training/demo/lines \
 		--report $(DEMO)/demo.htr.work/report
-	@echo "The report lies in $(DEMO)/demo.htr.work/report/report.html"
+	@echo "The report is in $(DEMO)/demo.htr.work/report/report.html"
 
 test: install
 	$(BIN)/pytest

@@ -146,7 +146,7 @@ def check_lowered(
         checks.append(Check(passed=None, detail="the graph as it is: ONNX Runtime has no bfloat16 on the CPU"))
     if failures(checks):
         report = "\n".join(str(check) for check in checks)
-        raise ParityError(f"the graph of lower precision went astray; no file was written\n{report}")
+        raise ParityError(f"the graph of lower precision differs too much; no file was written\n{report}")
     return checks
 
 

@@ -229,7 +229,7 @@ def test_continuing_a_published_checkpoint(tmp_path, recipe, generation):
     expected = content["model"]["module.head.weight"]
     assert torch.equal(state.learner.network.head.weight, expected)
     # Its optimiser knows nothing of the TCM's parameters.
-    assert notes == ["the checkpoint's optimiser state does not fit; its moments are collected anew"]
+    assert notes == ["the checkpoint's optimiser state does not fit; its moments are collected again"]
     result = run(
         recipe, tmp_path / "out", "--resume", str(tmp_path / "published.pth"), "--set", "schedule.iterations=1202"
     )
@@ -272,7 +272,7 @@ def test_fine_tuning_without_known_characters(tmp_path, recipe):
     state = tiny_state(recipe)
     notes = initialise_from(state, tmp_path / "published.pth")
     assert notes[0].startswith("0 of ")
-    assert notes[1].startswith("the textual context module begins anew")
+    assert notes[1].startswith("the textual context module is trained from the start")
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(recipe):

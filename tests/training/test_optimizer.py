@@ -30,12 +30,12 @@ def test_golden_schedule():
 
 
 def test_mended_tail_falls_to_the_end():
-    recipe = ScheduleRecipe(iterations=100, warm_up=10, mended_tail=True)
+    recipe = ScheduleRecipe(iterations=100, warm_up=10, monotone_cosine=True)
     rates = [learning_rate(iteration, recipe) for iteration in range(1, 101)]
     assert rates.index(max(rates)) == 9
     assert rates[9:] == sorted(rates[9:], reverse=True)
     assert rates[-1] == pytest.approx(recipe.min_rate)
-    published = replace(recipe, mended_tail=False)
+    published = replace(recipe, monotone_cosine=False)
     assert learning_rate(100, published) > learning_rate(90, published)
 
 
@@ -73,13 +73,13 @@ def test_sam_by_hand():
         (weight[0] ** 2 + 2 * weight[1] ** 2).backward()
 
     backward()
-    norm = sam.climb()
+    norm = sam.ascend()
     assert norm.item() == pytest.approx(52**0.5)
     climbed = [3 + 0.5 * 6 / 52**0.5, 1 + 0.5 * 4 / 52**0.5]
     assert weight.tolist() == pytest.approx(climbed)
     assert weight.grad is None
     backward()
-    sam.return_back()
+    sam.restore()
     assert weight.tolist() == [3.0, 1.0]
     gradient = [2 * climbed[0], 4 * climbed[1]]
     assert weight.grad.tolist() == pytest.approx(gradient)
@@ -91,7 +91,7 @@ def test_sam_by_hand():
 def test_sam_spans_all_parameters():
     weights = [nn.Parameter(torch.tensor([3.0])), nn.Parameter(torch.tensor([4.0]))]
     sum((weight**2).sum() for weight in weights).backward()
-    assert SharpnessAware(weights, 0.05).climb().item() == pytest.approx(10.0)
+    assert SharpnessAware(weights, 0.05).ascend().item() == pytest.approx(10.0)
     assert [weight.item() for weight in weights] == pytest.approx([3 + 0.05 * 0.6, 4 + 0.05 * 0.8])
 
 

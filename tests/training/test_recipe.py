@@ -43,7 +43,7 @@ def test_published_recipes_have_the_published_settings(name):
     }
     assert (default.loss.ctc_weight, default.loss.tcm_weight, default.loss.tcm_width) == (0.1, 1.0, 256)
     assert (default.optimizer.sam_rho, default.optimizer.weight_decay, default.optimizer.beta2) == (0.05, 0.05, 0.99)
-    assert not default.schedule.mended_tail
+    assert not default.schedule.monotone_cosine
 
 
 def test_empty_recipe_is_the_default(tmp_path):

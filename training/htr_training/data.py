@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from htr_training.order import Batches, LineOrder
     from htr_training.recipe import AugmentRecipe, DataRecipe, SetRecipe, WidthMode
 
-AHEAD = 4  # batches that each worker prepares ahead
+PREFETCH_BATCHES = 4  # batches that each worker prepares ahead
 
 
 WHITE = 255
@@ -238,7 +238,7 @@ def load_batches(batches: TrainingBatches, indices: range, workers: int, *, pin:
         batch_size=None,
         sampler=indices,
         num_workers=workers,
-        prefetch_factor=AHEAD if workers else None,
+        prefetch_factor=PREFETCH_BATCHES if workers else None,
         pin_memory=pin,
     )
     for item in loader:

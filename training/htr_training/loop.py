@@ -135,7 +135,7 @@ def _train(recipe: Recipe, state: TrainingState, split: Split, output: Path, jou
     )
     left = range(state.iteration, recipe.schedule.iterations)
     loaded = load_batches(batches, left, recipe.data.workers, pin=state.device.type == "cuda")
-    keeper = Keeper(recipe, state, output, journal)
+    keeper = CheckpointKeeper(recipe, state, output, journal)
     try:
         _iterate(recipe, state, loaded, val, keeper)
     except ImageError:
@@ -145,7 +145,9 @@ def _train(recipe: Recipe, state: TrainingState, split: Split, output: Path, jou
     keeper.finish()
 
 
-def _iterate(recipe: Recipe, state: TrainingState, batches: Iterator[Batch], val: FittedLines, keeper: Keeper) -> None:
+def _iterate(
+    recipe: Recipe, state: TrainingState, batches: Iterator[Batch], val: FittedLines, keeper: CheckpointKeeper
+) -> None:
     stepper = Stepper(recipe, state)
     meter = Meter(recipe.optimizer.batch)
     run = recipe.run
@@ -155,7 +157,7 @@ def _iterate(recipe: Recipe, state: TrainingState, batches: Iterator[Batch], val
         validating = done % run.validate_every == 0 or done == recipe.schedule.iterations
         keeping = validating or done % run.save_every == 0
         if keeping or done % run.log_every == 0:
-            # Before every checkpoint: one from after the losses went astray must not replace the good one.
+            # Before every checkpoint: one from after the losses diverged must not replace the good one.
             _log(state, meter, stepper.rate, val, keeper.journal)
         if validating:
             keeper.validate(val)
@@ -183,7 +185,7 @@ def _log(state: TrainingState, meter: Meter, rate: float, lines: FittedLines, jo
     journal.training(state.iteration, numbers)
 
 
-class Keeper:
+class CheckpointKeeper:
     """Validates, and keeps checkpoints. A full disk stops no training: the next checkpoint tries again.
 
     Args:

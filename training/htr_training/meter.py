@@ -58,7 +58,7 @@ class Meter:
         return {**dict(zip(Losses._fields, means, strict=True)), **speed}
 
     def restart(self) -> None:
-        """Begin anew, after something that was no training."""
+        """Start again, after something that was no training."""
         self.count = 0
         self._losses = []
         self._waited = 0.0

@@ -22,12 +22,12 @@ def learning_rate(iteration: int, recipe: ScheduleRecipe) -> float:
     """Return the rate of an iteration, counted from 1: a linear warm-up, then a cosine.
 
     The published cosine counts from 0 but its period lacks the warm-up, so it rises again at the end; with
-    ``mended_tail`` it begins where the warm-up ends and is lowest at the end.
+    ``monotone_cosine`` it begins where the warm-up ends and is lowest at the end.
     """
     if iteration < recipe.warm_up:
         return recipe.max_rate * (iteration + 1) / (recipe.warm_up + 1)
     length = recipe.iterations - recipe.warm_up
-    place = (iteration - recipe.warm_up if recipe.mended_tail else iteration) / length
+    place = (iteration - recipe.warm_up if recipe.monotone_cosine else iteration) / length
     return recipe.min_rate + (recipe.max_rate - recipe.min_rate) / 2 * (1 + math.cos(math.pi * place))
 
 
@@ -59,7 +59,7 @@ class SharpnessAware:
         self._saved: list[Tensor] = []
 
     @torch.no_grad()
-    def climb(self) -> Tensor:
+    def ascend(self) -> Tensor:
         """Move ``rho`` along the gradient and clear it; return the gradient's norm over all parameters."""
         used: list[Tensor] = [parameter for parameter in self.parameters if parameter.grad is not None]
         gradients = [parameter.grad for parameter in used if parameter.grad is not None]
@@ -72,8 +72,8 @@ class SharpnessAware:
         return norm
 
     @torch.no_grad()
-    def return_back(self) -> None:
-        """Put the parameters exactly where they were before :meth:`climb`; the gradients stay."""
+    def restore(self) -> None:
+        """Put the parameters exactly where they were before :meth:`ascend`; the gradients stay."""
         torch._foreach_copy_(self.parameters, self._saved)
         self._saved = []
 

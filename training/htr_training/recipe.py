@@ -104,7 +104,7 @@ class ScheduleRecipe:
     warm_up: int = 1000  # iterations over which the rate rises
     max_rate: float = 1e-3  # learning rate at its highest
     min_rate: float = 1e-7  # learning rate at its lowest
-    mended_tail: bool = False  # the published cosine begins at iteration 0 and so turns up again at the end
+    monotone_cosine: bool = False  # the published cosine begins at iteration 0 and so turns up again at the end
 
 
 @dataclass(frozen=True)

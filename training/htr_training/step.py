@@ -55,11 +55,11 @@ class Stepper:
         batch = batch.to(self._device)
         losses = self._backward(batch)
         if self._sam is not None:
-            norm = self._sam.climb()
+            norm = self._sam.ascend()
             # Half precision overflows now and then; a second pass from there would ruin the batch statistics.
             if not state.scaler.is_enabled() or norm.isfinite():
                 self._backward(batch)
-            self._sam.return_back()
+            self._sam.restore()
         with record_function("optimizer"):
             self._update()
         return losses

@@ -52,7 +52,7 @@ def test_a_graph_that_went_astray_is_refused(onnx_file, safetensors, tmp_path):
     source = with_weights(onnx_file, tmp_path / "other.onnx", name, lambda weights: -3 * weights[::-1])
     target = tmp_path / "other.fp16.onnx"
     lower(source, target, PrecisionMap("fp16"))
-    with pytest.raises(ParityError, match="of lower precision went astray"):
+    with pytest.raises(ParityError, match="of lower precision differs too much"):
         check_lowered(target, load_model(safetensors), PrecisionMap("fp16"), None, 128)
 
 
