@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from htr_engines.errors import MissingExtraError
 from htr_engines.files import write_text
-from htr_engines.text import printable
+from htr_engines.text import printable, to_json_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,9 +67,7 @@ def document(
 
 def to_json(report: Mapping[str, Any]) -> str:
     """Return a document as JSON in valid UTF-8, whatever file names it holds; what is not finite becomes null."""
-    text = json.dumps(_without_nan(report), ensure_ascii=False, indent=1, allow_nan=False)
-    # Half a surrogate pair, from a file name that is not UTF-8, becomes the escape by which JSON writes it.
-    return text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
+    return to_json_text(_without_nan(report), indent=1) + "\n"
 
 
 def write_document(path: Path, report: Mapping[str, Any]) -> None:

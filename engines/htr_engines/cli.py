@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import click
 from htr_engines.console import HtrCommand, ModelPath, echo, progress, verbosity
 from htr_engines.errors import DataError
 from htr_engines.files import is_file, is_folder
+from htr_engines.text import to_json_text
 
 if TYPE_CHECKING:
     from htr_engines.checks import Check
@@ -175,7 +175,7 @@ def _read(recognizer: Recognizer, sources: list[tuple[str, Path | bytes]], batch
             if result.doubt is not None:
                 echo(f"Warning: {result.source}: {result.doubt}", err=True)
             text = result.reading.text if result.reading else ""
-            echo(json.dumps(_record(result), ensure_ascii=False) if as_json else text)
+            echo(to_json_text(_record(result)) if as_json else text)
             display.update(task, advance=0 if result.page else 1)
     return 1 if failed else 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import reprlib
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ MAX_BYTES = 64 << 20  # of a list or transcript
 # Control characters and line breaks, halves of surrogate pairs (from file names that are not UTF-8) and overrides of
 # the direction of writing: they break terminals, pages and lines, or make a text look like another.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class _Short(reprlib.Repr):
@@ -54,6 +57,16 @@ def collapse(text: str) -> str:
 def printable(text: str) -> str:
     r"""Return a text with what must not reach a terminal or a page written as ``\u001b``."""
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def to_json_text(document: object, indent: int | None = None) -> str:
+    """Return JSON that any reader takes and any terminal shows, whatever names are in it.
+
+    Halves of surrogate pairs, which JSON cannot hold, become the text of their escapes; NaN raises ``ValueError``.
+    """
+    text = json.dumps(document, ensure_ascii=False, indent=indent, allow_nan=False)
+    text = _SURROGATE.sub(lambda found: f"\\\\u{ord(found[0]):04x}", text)
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def shown(value: object) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from htr_engines.backends.base import TensorInfo
+from htr_engines.documents import parse_json
 from htr_engines.errors import ExportError
 from htr_engines.files import sha256_of
 from htr_engines.preprocess import Preprocessing
@@ -64,7 +65,8 @@ def _facts(path: Path, model: ModelProto) -> OnnxFile:
     image, logits = tensor_of(model.graph.input[0]), tensor_of(model.graph.output[0])
     if (len(image.shape), len(logits.shape)) != AXES or {image.dtype, logits.dtype} != {"float32"}:
         raise ExportError(f"{path} does not take and give float32 lines; export it again with 'htr-export onnx'")
-    preprocessing = Preprocessing.from_json(metadata["preprocessing"], str(path))
+    name, cure = f"{path}, preprocessing", "export it again with 'htr-export onnx'"
+    preprocessing = parse_json(metadata["preprocessing"], Preprocessing, name, cure, ExportError)
     width = image.shape[3]
     if isinstance(width, int):
         preprocessing = replace(preprocessing, width=width)

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from helpers.golden_weights import GOLDEN
@@ -16,6 +17,7 @@ from htr_engines.charset import PRESETS, Charset, preset, read_charset
 from htr_engines.ctc import decode_greedy
 from htr_engines.errors import CharsetError
 from htr_engines.metrics import ErrorCounts, count_errors, split_words
+from htr_engines.text import to_json_text
 
 ABC = Charset("ab ")
 
@@ -150,3 +152,16 @@ def test_a_wrong_character_set_names_the_data_set_that_fits():
         preset("iam").check_fits(classes)
     with pytest.raises(CharsetError, match=r"was trained with$"):
         preset("iam").check_fits(7)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_json_that_any_reader_takes(indent):
+    document = {"file": "l\udce9g\x1b\x9b\u202e\u2028.png", "text": 'ä "x"\n'}
+    text = to_json_text(document, indent)
+    read = msgspec.json.decode(text.encode())  # which is stricter than Python's own reader
+    assert read["text"] == document["text"]
+    assert read["file"] == document["file"].replace("\udce9", "\\udce9")
+    assert text.replace("\n", "").isprintable()
+    assert (text.count("\n") == 0) == (indent is None)
+    with pytest.raises(ValueError, match="JSON"):
+        to_json_text(float("nan"))

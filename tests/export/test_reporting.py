@@ -26,5 +26,5 @@ def test_an_environment_described_before_the_work_is_kept():
 
 def test_json_is_valid_whatever_it_holds():
     text = to_json({"nan": float("nan"), "more": [(float("inf"), 1.5)], "name": "\ud800.png"})
-    assert json.loads(text) == {"nan": None, "more": [[None, 1.5]], "name": "\ud800.png"}
+    assert json.loads(text) == {"nan": None, "more": [[None, 1.5]], "name": "\\ud800.png"}
     assert text.encode("utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from html import escape
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from htr_engines.pages.document import write_pages
 from htr_engines.pages.markup import Stamp, WrittenSpan, bounding_box, xml_text
-from htr_engines.text import printable
+from htr_engines.text import to_json_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,7 +33,7 @@ def to_text(pages: Sequence[PageReading]) -> str:
 def to_jsonl(pages: Sequence[PageReading], source: str) -> str:
     """Return one JSON object a line of text, in reading order, places in the page's own units."""
     records = (_record(source, number, line) for number, page in enumerate(pages) for line in page.in_reading_order())
-    return "".join(printable(json.dumps(record, ensure_ascii=False)) + "\n" for record in records)
+    return "".join(to_json_text(record) + "\n" for record in records)
 
 
 def _record(source: str, page: int, line: LineReading) -> dict[str, Any]:
