@@ -17,7 +17,7 @@ for command in htr-export htr-read htr-bench htr-train; do
 done
 full/bin/htr-train init iam
 grep -q '^charset = "iam"' iam.toml
-full/bin/htr-export ship "$demo/demo.pth" -o demo.htr --lines "$demo/lines" --list "$demo/demo.ln" --limit 8
+full/bin/htr-export ship "$demo/demo.pth" -o demo.htr --lines "$demo/lines" --list "$demo/demo.ln" --limit 8 --accept-few
 
 "$python" -m venv reader
 reader/bin/pip install --quiet "$wheel[cpu]"
