@@ -116,7 +116,7 @@ def test_a_study_of_real_trainings_that_is_cut_off_leaves_figures_and_weights(tm
         write_data(tmp_path / "data" / name)
     results, fit = tmp_path / "results.json", tmp_path / "runs" / "copiste" / "fit"
     fit.parent.mkdir(parents=True)
-    (fit.parent / "plan.json").write_text("800", encoding="utf-8")  # so that no probe is needed
+    (fit.parent / "plan.json").write_text("200", encoding="utf-8")  # so that no probe is needed
     changes = [part for setting in TINY for part in ("--set", setting)]
     places = ["--data", str(tmp_path / "data"), "--output", str(tmp_path / "runs"), "--results", str(results)]
     process = subprocess.Popen(
