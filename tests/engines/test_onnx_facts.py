@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from importlib.util import find_spec
 
 import pytest
 from helpers.bench_fakes import CHARACTERS, write_onnx
@@ -13,6 +14,10 @@ from htr_engines.errors import EngineError
 from htr_engines.onnx_facts import read_facts
 
 onnx = pytest.importorskip("onnx")
+
+
+NO_OPENVINO = pytest.mark.skipif(not find_spec("openvino"), reason="OpenVINO is not installed")
+ENGINES = ["onnxruntime", pytest.param("openvino", marks=NO_OPENVINO)]
 
 
 @pytest.fixture
@@ -35,7 +40,7 @@ def test_the_facts(file):
 
 
 @pytest.mark.parametrize("version", [0, -1, 101, 2**31 - 1, 2**62])
-@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_an_absurd_operator_set_is_refused_before_an_engine_searches_for_it(file, version, engine):
     def change(model):
         model.opset_import[0].version = version
@@ -66,7 +71,7 @@ def external(tensor):
     tensor.external_data.add(key="location", value="/etc/passwd")
 
 
-@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_tensors_in_other_files_are_refused(file, engine):
     file.write_bytes(changed(file, lambda model: external(model.graph.initializer[0])))
     with pytest.raises(EngineError, match="other files"):
