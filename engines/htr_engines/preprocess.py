@@ -95,7 +95,7 @@ def load_pages(source: Path | bytes, alpha: Alpha = "white", *, upright: bool = 
     except UnidentifiedImageError:
         raise ImageError(f"{name} is not an image that can be read; give one of {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
-        raise ImageError(_too_large(name)) from None
+        raise ImageError(too_large(name)) from None
     except Exception as error:  # noqa: BLE001 - decoders raise nearly anything on damaged files
         raise ImageError(f"{name} is a damaged image ({one_line(error)}); save it again or leave it out") from None
 
@@ -115,7 +115,7 @@ def _decode(image: Image.Image, alpha: Alpha, name: str, *, upright: bool) -> li
     for page in ImageSequence.Iterator(image) if image.format == "TIFF" else [image]:
         pixels += page.width * page.height
         if pixels > MAX_PIXELS:
-            raise ImageError(_too_large(name))
+            raise ImageError(too_large(name))
         try:
             pages.append(image_to_grey(page, alpha, upright=upright))
         except ImageError as error:
@@ -123,7 +123,8 @@ def _decode(image: Image.Image, alpha: Alpha, name: str, *, upright: bool) -> li
     return pages
 
 
-def _too_large(name: str) -> str:
+def too_large(name: str) -> str:
+    """Return the sentence that refuses an image of more than ``MAX_PIXELS``."""
     return f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels; cut it into lines first"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from htr_engines.errors import ImageError
-from htr_engines.preprocess import MAX_PIXELS, Alpha, image_to_grey, load_pages
+from htr_engines.preprocess import MAX_PIXELS, Alpha, image_to_grey, load_pages, too_large
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PAGE_HEIGHT, PAGE_ASPECT = 500, 3  # pixels from which, and times its height up to which, an image may be a page
 FAINTEST = 25  # levels of grey between the paper and the darkest pixel of a line that can be read
-_CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
+_CHANNELS = {1, 3, 4}  # grey, RGB, RGBA
 _ACCEPTED = (
     "give a path, bytes, an open file, a PIL image, or an array [H,W], [H,W,3] or [H,W,4] of uint8, "
     "of floats in [0, 1] or of bool, white the largest value"
@@ -96,4 +96,4 @@ def _check_size(height: int, width: int) -> None:
     if not height or not width:
         raise ImageError(f"the image is {width} x {height} pixels; give one that is not empty")
     if height * width > MAX_PIXELS:
-        raise ImageError(f"the image has more than {MAX_PIXELS // 1_000_000} million pixels; cut it into lines first")
+        raise ImageError(too_large("the image"))
