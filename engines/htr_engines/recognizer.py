@@ -12,7 +12,7 @@ import numpy as np
 
 from htr_engines.backends.base import Closeable, infer_lines
 from htr_engines.bundle import Bundle, open_bundle
-from htr_engines.ctc import Reading, Span, decode_greedy
+from htr_engines.ctc import Reading, decode_greedy
 from htr_engines.errors import DataError, EngineError, ImageError
 from htr_engines.hub import SCHEME, fetch
 from htr_engines.preprocess import Alpha, fit_line, scaled_width
@@ -150,7 +150,7 @@ class Recognizer(Closeable):
         readings = decode_greedy(logits_NTC, self.bundle.charset)
         columns_per_frame = spec.width / logits_NTC.shape[1]
         return [
-            _in_pixels(reading, columns_per_frame * grey_HW.shape[1] / scaled_width(grey_HW, spec), grey_HW.shape[1])
+            reading.scaled(columns_per_frame * grey_HW.shape[1] / scaled_width(grey_HW, spec), float(grey_HW.shape[1]))
             for reading, grey_HW in zip(readings, lines, strict=True)
         ]
 
@@ -200,11 +200,3 @@ def _split(
         if pages == batch_size:
             return waiting[:index], waiting[index:]
     return waiting, []
-
-
-def _in_pixels(reading: Reading, pixels_per_frame: float, width: int) -> Reading:
-    def place(span: Span) -> Span:
-        start, end = (min(frame * pixels_per_frame, float(width)) for frame in (span.start, span.end))
-        return replace(span, start=start, end=end)
-
-    return replace(reading, words=tuple(map(place, reading.words)), characters=tuple(map(place, reading.characters)))

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from htr_engines.ctc import Reading, Span
+from htr_engines.ctc import Reading
 
 TRAINING = Path(__file__).parents[2] / "training"
 IMAGE = TRAINING / "demo" / "lines" / "demo-000014.png"
@@ -34,7 +34,6 @@ def parse(text):
 
 @pytest.mark.parametrize(("passed", "kind", "mark"), [(True, "passed", "✓"), (False, "failed", "✗")])
 def test_the_picture_shows_the_reading_and_the_verdict(picture, passed, kind, mark):
-    characters = (Span("<", 0.9, 0, 8), Span("&", 0.8, 8, 16))
     report = {
         "passed": passed,
         "verdict": "a > b",
@@ -45,7 +44,9 @@ def test_the_picture_shows_the_reading_and_the_verdict(picture, passed, kind, ma
             "cer_increase": {"low": 0.1, "high": 0.4},
         },
     }
-    letters, texts, pixels = parse(picture.draw(IMAGE, Reading("<&", 0.85, (), characters), report))
+    letters, texts, pixels = parse(
+        picture.draw(IMAGE, Reading("<&", 0.85, (-0.1, -0.2), (0.0, 8.0), (8.0, 16.0)), report)
+    )
     assert letters == "<&"
     assert texts[kind] == f"{mark} a > b"
     assert texts[None] == (

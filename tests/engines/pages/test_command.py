@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 
@@ -14,7 +15,7 @@ from lxml import etree
 from PIL import Image
 
 from htr_engines.cli import main as htr_read
-from htr_engines.ctc import Reading, Span
+from htr_engines.ctc import Reading
 from htr_engines.errors import DataError
 from htr_engines.pages.command import JOURNAL, PageOptions, read_documents
 from htr_engines.pages.cut import cut_sheet
@@ -40,9 +41,12 @@ class Counter:
         return [self._reading(line) for line in lines]
 
     def _reading(self, line):
-        middle = line.shape[1] / 2
-        words = (Span("line", 0.9, 0, middle), Span(str(line.shape[1]), 0.8, middle, line.shape[1]))
-        return Reading(f"line {line.shape[1]}", 0.85, words, ())
+        width = float(line.shape[1])
+        first, second = "line", str(line.shape[1])
+        places = [*np.linspace(0, width / 2, len(first) + 1), *np.linspace(width / 2, width, len(second) + 1)]
+        log_p = math.log(0.9), math.log(0.8)
+        log_ps = (*[log_p[0]] * (len(first) + 1), *[log_p[1]] * len(second))
+        return Reading(f"{first} {second}", 0.85, log_ps, tuple(places[:-1]), tuple(places[1:]))
 
 
 @pytest.fixture
