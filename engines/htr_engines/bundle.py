@@ -19,7 +19,7 @@ from htr_engines.backends.tensorrt.sidecar import read_sidecar, sidecar_path
 from htr_engines.charset import Charset
 from htr_engines.errors import BundleError, CharsetError, EngineError, FileError
 from htr_engines.files import read_file, sha256_of
-from htr_engines.manifest import FORMAT, MANIFEST, SCHEMA_VERSION, Figure, read_manifest
+from htr_engines.manifest import FORMAT, MANIFEST, SCHEMA_VERSION, Figure, Throughput, read_manifest
 from htr_engines.onnx_facts import read_facts
 from htr_engines.preprocess import Preprocessing
 from htr_engines.text import shown
@@ -45,6 +45,7 @@ class BundledModel:
     precision: str
     verdicts: Mapping[str, str] = field(default_factory=dict)  # of the validations that it passed, by engine
     latency: Mapping[str, Figure] = field(default_factory=dict)  # by engine
+    throughput: Mapping[str, Throughput] = field(default_factory=dict)  # by engine
 
 
 @dataclass(frozen=True)
@@ -210,6 +211,7 @@ def _model(folder: Path, entry: ModelEntry) -> BundledModel:
         precision=entry.precision,
         verdicts={engine: one.verdict for engine, one in validations.items() if one.passed},
         latency=entry.latency,
+        throughput=entry.throughput,
     )
 
 

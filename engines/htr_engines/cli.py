@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htr_engines.console import HtrCommand, ModelPath, echo, progress, verbosity
+from htr_engines.console import HtrCommand, ModelPath, Streams, echo, progress, verbosity
 from htr_engines.errors import DataError
 from htr_engines.files import is_file, is_folder
 from htr_engines.text import to_json_text
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from htr_engines.recognizer import LineResult, Recognizer
 
 
+STREAMS_HELP = "Batches at the same time, each on its share of the threads.  [default: auto, the most lines a second]"
 FORMAT_HELP = "Pages: what is written.  [default: xml with -o, else text]"
 
 
@@ -36,6 +37,7 @@ FORMAT_HELP = "Pages: what is written.  [default: xml with -o, else text]"
 @click.option("--force", is_flag=True, help="Pages: read again what is done already.")
 @click.option("--engine", help="What runs the model: tensorrt, openvino, ... [default: the fastest that fits]")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all physical cores]")
+@click.option("--streams", type=Streams(), help=STREAMS_HELP)
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Lines per run.")
 @click.option("--alpha", type=click.Choice(["white", "ignore"]), help="What shows through transparency.")
 @click.option("--self-test", "testing", is_flag=True, help="Run the golden lines on every engine that fits.")
@@ -52,6 +54,7 @@ def main(
     force: bool,
     engine: str | None,
     threads: int | None,
+    streams: int | None,
     batch_size: int,
     alpha: Alpha | None,
     testing: bool,
@@ -79,7 +82,9 @@ def main(
     sources = [] if documents else _sources(images)
     from htr_engines.recognizer import Recognizer
 
-    with Recognizer(bundle, engine, threads, alpha) as recognizer:
+    if len(sources) == 1:
+        streams = streams or 1
+    with Recognizer(bundle, engine, threads, alpha, streams=streams) as recognizer:
         if verbosity() >= 0:
             echo(recognizer.selection if verbosity() else recognizer.selection.brief, err=True)
         if documents:

@@ -9,6 +9,7 @@ import os
 import shlex
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -57,6 +58,19 @@ class ModelPath(click.Path):
             raise click.ClickException(str(error)) from None
 
 
+class Streams(click.IntRange):
+    """A number of streams, or ``auto``, which is None."""
+
+    name = "auto|N"
+
+    def __init__(self) -> None:
+        super().__init__(min=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+        """Return the number."""
+        return None if value == "auto" else super().convert(value, param, ctx)
+
+
 @contextlib.contextmanager
 def _told_of_closed_output() -> Iterator[None]:
     """Click ends without a word where the reader of its output has gone."""
@@ -80,6 +94,7 @@ class _Guarded(click.Command):
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):  # names of files may hold what the terminal's encoding lacks
                 stream.reconfigure(errors="backslashreplace")
+        warnings.filterwarnings("ignore", module=r"PIL\b")  # of damaged images, which get a sentence of ours
         try:
             code = self._run(args, settings)
         except click.exceptions.NoArgsIsHelpError as error:

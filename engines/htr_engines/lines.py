@@ -18,6 +18,8 @@ import numpy as np
 from htr_engines.documents import parse_json
 from htr_engines.errors import DataError, FileError, ImageError
 from htr_engines.files import is_file, sha256_of
+from htr_engines.host import physical_cores
+from htr_engines.pipeline import map_in_threads
 from htr_engines.preprocess import SUFFIXES, load_line
 from htr_engines.text import collapse, read_text
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from htr_engines.preprocess import Preprocessing
 
+LOADED_AHEAD = 16  # images
 HEADERS = frozenset({"file", "file_name", "filename", "image"})  # of a table's first column
 
 
@@ -74,7 +77,7 @@ def load_batches(
     size: int = 1,
     on_skip: Callable[[Line, str], None] = lambda _line, _reason: None,
 ) -> Iterator[LineBatch]:
-    """Load lines and fit them into a network's input.
+    """Load lines and fit them into a network's input, some ahead of the batch that is asked for.
 
     Args:
         lines: in the order in which they are loaded.
@@ -92,15 +95,16 @@ def load_batches(
     images: list[NDArray[np.float32]] = []
     reasons: list[str] = []
     found = False
-    for line in lines:
-        try:
-            images.append(load_line(line.image, spec))
-        except ImageError as error:
-            reasons.append(str(error))
-            on_skip(line, reasons[-1])
+    for line, image_1HW in map_in_threads(
+        lambda line: (line, _load(line, spec)), lines, physical_cores(), LOADED_AHEAD
+    ):
+        if isinstance(image_1HW, str):
+            reasons.append(image_1HW)
+            on_skip(line, image_1HW)
             continue
         found = True
         loaded.append(line)
+        images.append(image_1HW)
         if len(loaded) == size:
             yield LineBatch(tuple(loaded), np.stack(images))
             loaded, images = [], []
@@ -110,6 +114,14 @@ def load_batches(
         if not reasons:
             raise DataError("there is no line to read; give a folder with line images")
         raise DataError(f"none of the {len(reasons)} line images can be read, the first because {reasons[0]}")
+
+
+def _load(line: Line, spec: Preprocessing) -> NDArray[np.float32] | str:
+    """Return the fitted image, or why there is none."""
+    try:
+        return load_line(line.image, spec)
+    except ImageError as error:
+        return str(error)
 
 
 def fingerprint(identities: Iterable[tuple[str, str | None, str | None]]) -> str:

@@ -50,6 +50,15 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Throughput:
+    """How a model reads most lines a second."""
+
+    streams: Annotated[int, Meta(ge=1)]  # batches that run at the same time
+    lines_per_s: Annotated[float, Meta(ge=0)]  # of the engine alone, at batch 1
+    hardware: str  # that it was measured on, by htr_engines.host
+
+
+@dataclass(frozen=True)
 class ModelEntry:
     """A model of the bundle."""
 
@@ -59,6 +68,7 @@ class ModelEntry:
     validation: ValidationEntry
     validations: Mapping[str, ValidationEntry] = field(default_factory=dict)  # those that were passed, by engine
     latency: Mapping[str, Figure] = field(default_factory=dict)  # by engine
+    throughput: Mapping[str, Throughput] = field(default_factory=dict)  # by engine, of those that have streams
 
 
 @dataclass(frozen=True)

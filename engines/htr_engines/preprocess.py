@@ -7,7 +7,6 @@ height, squashed if wider than the network's line, divided by 255, padded with w
 from __future__ import annotations
 
 import io
-import warnings
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -86,10 +85,8 @@ def load_pages(source: Path | bytes, alpha: Alpha = "white", *, upright: bool = 
     if not content:
         raise ImageError(f"{name} is empty; give an image file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's bomb warning: the limit here is lower
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                return _decode(image, alpha, name, upright=upright)
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            return _decode(image, alpha, name, upright=upright)
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -186,12 +183,26 @@ def fit_line(grey_HW: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.floa
     Returns:
         float32 [1, height, width] in [0, 1], white = 1, padded with white on the right.
     """
-    width = scaled_width(grey_HW, spec)
-    resized = _resize(Image.fromarray(grey_HW), width, spec.height)
-    image_1HW = np.ones((1, spec.height, spec.width), np.float32)
-    # Times the rounded reciprocal, as PyTorch divides: the golden values hold to the last bit.
-    image_1HW[0, :, :width] = np.asarray(resized, np.float32) * np.float32(1 / 255)
+    image_1HW: NDArray[np.float32] = to_input(fit_pixels(grey_HW, spec)[None])[0]
     return image_1HW
+
+
+def fit_pixels(grey_HW: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.uint8]:
+    """Fit a grey line as :func:`fit_line` does, but return uint8 [height, width], white = 255."""
+    width = scaled_width(grey_HW.shape, spec)
+    pixels_HW = np.full((spec.height, spec.width), 255, np.uint8)
+    if grey_HW.shape != (spec.height, width):
+        grey_HW = np.asarray(_resize(Image.fromarray(grey_HW), width, spec.height))
+    pixels_HW[:, :width] = grey_HW
+    return pixels_HW
+
+
+def to_input(pixels_NHW: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Turn fitted lines, uint8 [N,H,W], into the network's input, float32 [N,1,H,W] in [0, 1]."""
+    # Times the rounded reciprocal, as PyTorch divides: the golden values hold to the last bit.
+    image_N1HW: NDArray[np.float32] = pixels_NHW[:, None].astype(np.float32)
+    image_N1HW *= np.float32(1 / 255)
+    return image_N1HW
 
 
 def _resize(image: Image.Image, width: int, height: int) -> Image.Image:
@@ -200,7 +211,7 @@ def _resize(image: Image.Image, width: int, height: int) -> Image.Image:
     return image.resize((width, image.height), bicubic).resize((width, height), bicubic)
 
 
-def scaled_width(grey_HW: NDArray[np.uint8], spec: Preprocessing) -> int:
-    """Return how many columns of the network's input a line fills."""
-    height, width = grey_HW.shape
+def scaled_width(shape: tuple[int, ...], spec: Preprocessing) -> int:
+    """Return how many columns of the network's input a line of height and width ``shape`` fills."""
+    height, width = shape
     return max(1, min(int(width * spec.height / height), spec.width))

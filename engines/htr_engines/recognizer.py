@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,10 @@ from htr_engines.backends.base import Closeable, infer_lines
 from htr_engines.bundle import Bundle, open_bundle
 from htr_engines.ctc import Reading, decode_greedy
 from htr_engines.errors import DataError, EngineError, ImageError
+from htr_engines.host import physical_cores
 from htr_engines.hub import SCHEME, fetch
-from htr_engines.preprocess import Alpha, fit_line, scaled_width
+from htr_engines.pipeline import in_chunks, map_in_threads
+from htr_engines.preprocess import Alpha, fit_pixels, scaled_width, to_input
 from htr_engines.selection import Selection, select
 from htr_engines.sources import doubt, load_grey
 
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
 
     from htr_engines.pages.reading import PageReading
     from htr_engines.sources import ImageSource
+
+
+LOADED_TOGETHER = 8  # images a task: fewer, and threads wait for one another
+LOADED_AHEAD = 8  # tasks
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,20 @@ class LineResult:
     doubt: str | None = None  # why the image is probably no line
 
 
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    pixels_HW: NDArray[np.uint8]  # as the network takes it
+    shape: tuple[int, ...]  # of the image
+
+
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    source: str
+    page: int
+    line: _Fitted | str  # or why there is none
+    doubt: str | None = None
+
+
 class Recognizer(Closeable):
     """Reads lines with a model of a bundle.
 
@@ -47,6 +68,8 @@ class Recognizer(Closeable):
         engine: what runs the model; by default the fastest that fits, as :mod:`htr_engines.selection` says.
         threads: CPU threads; by default all physical cores.
         alpha: what shows through transparent images, ``white`` or ``ignore``; by default as the bundle says.
+        streams: batches that :meth:`read_all` runs at the same time on a CPU, each on its share of the threads; None
+            takes what reads most lines a second, one the fewest milliseconds a line.
         verify: check the SHA-256 of all files, not of the model that reads alone.
 
     Raises:
@@ -65,14 +88,17 @@ class Recognizer(Closeable):
         threads: int | None = None,
         alpha: Alpha | None = None,
         *,
+        streams: int | None = 1,
         verify: bool = True,
     ) -> None:
-        self._arguments = (str(bundle), engine, threads, alpha, verify)
+        self._open_again = functools.partial(
+            Recognizer, str(bundle), engine, threads, alpha, streams=streams, verify=verify
+        )
         self._closed = False
         folder = fetch(str(bundle)) if str(bundle).startswith(SCHEME) else Path(bundle)
         self.bundle: Bundle = open_bundle(folder)
         self.preprocessing = replace(self.bundle.preprocessing, alpha=alpha or self.bundle.preprocessing.alpha)
-        self.selection: Selection = select(self.bundle, engine, threads)
+        self.selection: Selection = select(self.bundle, engine, threads, streams)
         self.engine = self.selection.engine
         if verify:
             with ExitStack() as stack:
@@ -82,8 +108,7 @@ class Recognizer(Closeable):
 
     def __reduce__(self) -> tuple[Callable[..., Recognizer], tuple[Any, ...]]:
         """Pickle as the arguments: the other process opens the bundle again."""
-        bundle, engine, threads, alpha, verify = self._arguments
-        return functools.partial(Recognizer, verify=verify), (bundle, engine, threads, alpha)
+        return self._open_again, ()
 
     def read(self, image: ImageSource) -> Reading:
         """Read one line.
@@ -94,10 +119,11 @@ class Recognizer(Closeable):
         Raises:
             ImageError: if it cannot be read, or holds several pages.
         """
-        return next(self.read_many([image]))
+        (result, *_) = self._results(self._load([("", image)], single=True))
+        return _reading(result)
 
     def read_many(self, images: Iterable[ImageSource], batch_size: int = 1) -> Iterator[Reading]:
-        """Read many lines in order.
+        """Read many lines in order, as :meth:`read_all` does.
 
         Args:
             images: each as in :meth:`read`.
@@ -106,17 +132,7 @@ class Recognizer(Closeable):
         Raises:
             ImageError: at the first one that cannot be read; :meth:`read_all` goes on instead.
         """
-        waiting: list[NDArray[np.uint8]] = []
-        for image in images:
-            pages = load_grey(image, self.preprocessing.alpha)
-            if len(pages) != 1:
-                raise ImageError(f"the image has {len(pages)} pages; read it with read_all")
-            waiting += pages
-            if len(waiting) == batch_size:
-                yield from self.read_grey(waiting)
-                waiting = []
-        if waiting:
-            yield from self.read_grey(waiting)
+        return map(_reading, self._read_loaded((("", image) for image in images), batch_size, single=True))
 
     def read_page(self, xml: Path | str, images: Path | None = None, batch_size: int = 1) -> list[PageReading]:
         """Read the lines of a PAGE or ALTO file.
@@ -143,45 +159,66 @@ class Recognizer(Closeable):
 
     def read_grey(self, lines: list[NDArray[np.uint8]]) -> list[Reading]:
         """Read grey lines, each uint8 [H,W] with white = 255, as one batch."""
-        if self._closed:
-            raise EngineError("the recognizer is closed; open the bundle again")
         spec = self.preprocessing
-        logits_NTC = infer_lines(self.engine, np.stack([fit_line(grey_HW, spec) for grey_HW in lines]))
-        readings = decode_greedy(logits_NTC, self.bundle.charset)
-        columns_per_frame = spec.width / logits_NTC.shape[1]
-        return [
-            reading.scaled(columns_per_frame * grey_HW.shape[1] / scaled_width(grey_HW, spec), float(grey_HW.shape[1]))
-            for reading, grey_HW in zip(readings, lines, strict=True)
-        ]
+        return self._read_fitted([_Fitted(fit_pixels(line_HW, spec), line_HW.shape) for line_HW in lines])
 
     def read_all(self, sources: Iterable[tuple[str, ImageSource]], batch_size: int = 1) -> Iterator[LineResult]:
         """Read many images in order; one that cannot be read yields an error and the rest goes on.
+
+        Images are decoded ahead of the engine, in threads, so some more than were read are taken from ``sources``.
 
         Args:
             sources: names, and the images that they stand for, as in :meth:`read`.
             batch_size: lines per run of the engine.
         """
-        waiting: list[tuple[str, int, NDArray[np.uint8] | str]] = []
+        return self._read_loaded(sources, batch_size, single=False)
+
+    def _read_loaded(
+        self, sources: Iterable[tuple[str, ImageSource]], batch_size: int, *, single: bool
+    ) -> Iterator[LineResult]:
+        load = functools.partial(self._load, single=single)
+        chunks = map_in_threads(load, in_chunks(sources, LOADED_TOGETHER), physical_cores(), LOADED_AHEAD)
+        batches = in_chunks(chain.from_iterable(chunks), batch_size)
+        read = map_in_threads(self._results, batches, self.engine.info.streams, ahead=1)
+        return chain.from_iterable(read)
+
+    def _load(self, sources: list[tuple[str, ImageSource]], *, single: bool) -> list[_Loaded]:
+        loaded: list[_Loaded] = []
         for name, source in sources:
             try:
-                waiting.extend(
-                    (name, number, page) for number, page in enumerate(load_grey(source, self.preprocessing.alpha))
-                )
+                pages = load_grey(source, self.preprocessing.alpha)
             except ImageError as error:
-                waiting.append((name, 0, str(error)))
-            while sum(not isinstance(item, str) for _, _, item in waiting) >= batch_size:
-                batch, waiting = _split(waiting, batch_size)
-                yield from self._results(batch)
-        yield from self._results(waiting)
+                loaded.append(_Loaded(name, 0, str(error)))
+                continue
+            if single and len(pages) > 1:
+                loaded.append(_Loaded(name, 0, f"the image has {len(pages)} pages; read it with read_all"))
+                continue
+            for number, page_HW in enumerate(pages):
+                fitted = _Fitted(fit_pixels(page_HW, self.preprocessing), page_HW.shape)
+                loaded.append(_Loaded(name, number, fitted, doubt(page_HW)))
+        return loaded
 
-    def _results(self, batch: list[tuple[str, int, NDArray[np.uint8] | str]]) -> Iterator[LineResult]:
-        pages = [item for _, _, item in batch if not isinstance(item, str)]
-        readings = iter(self.read_grey(pages) if pages else [])
-        for name, page, item in batch:
-            if isinstance(item, str):
-                yield LineResult(name, page, None, item)
-            else:
-                yield LineResult(name, page, next(readings), None, doubt(item))
+    def _results(self, batch: list[_Loaded]) -> list[LineResult]:
+        fitted = [item.line for item in batch if isinstance(item.line, _Fitted)]
+        readings = iter(self._read_fitted(fitted) if fitted else [])
+        return [
+            LineResult(item.source, item.page, None, item.line)
+            if isinstance(item.line, str)
+            else LineResult(item.source, item.page, next(readings), None, item.doubt)
+            for item in batch
+        ]
+
+    def _read_fitted(self, lines: list[_Fitted]) -> list[Reading]:
+        if self._closed:
+            raise EngineError("the recognizer is closed; open the bundle again")
+        spec = self.preprocessing
+        logits_NTC = infer_lines(self.engine, to_input(np.stack([line.pixels_HW for line in lines])))
+        readings = decode_greedy(logits_NTC, self.bundle.charset)
+        columns_per_frame = spec.width / logits_NTC.shape[1]
+        return [
+            reading.scaled(columns_per_frame * line.shape[1] / scaled_width(line.shape, spec), float(line.shape[1]))
+            for reading, line in zip(readings, lines, strict=True)
+        ]
 
     def close(self) -> None:
         """Free the engine; closing twice is harmless."""
@@ -190,13 +227,7 @@ class Recognizer(Closeable):
             self.engine.close()
 
 
-def _split(
-    waiting: list[tuple[str, int, NDArray[np.uint8] | str]], batch_size: int
-) -> tuple[list[tuple[str, int, NDArray[np.uint8] | str]], list[tuple[str, int, NDArray[np.uint8] | str]]]:
-    """Return the first entries, up to ``batch_size`` pages, and the rest."""
-    pages = 0
-    for index, (_, _, item) in enumerate(waiting, 1):
-        pages += not isinstance(item, str)
-        if pages == batch_size:
-            return waiting[:index], waiting[index:]
-    return waiting, []
+def _reading(result: LineResult) -> Reading:
+    if result.reading is None:
+        raise ImageError(str(result.error))
+    return result.reading

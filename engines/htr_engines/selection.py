@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from htr_engines.backends import backends, open_engine
 from htr_engines.bundle import NOT_VALIDATED
 from htr_engines.errors import BundleError, EngineError, HtrError, MissingExtraError
-from htr_engines.host import describe_environment, hardware_of
+from htr_engines.host import describe_environment, hardware_of, physical_cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,9 +50,17 @@ class Candidate:
             return f"{NOT_VALIDATED} with {self.engine}, but with {', '.join(self.model.verdicts)}"
         return f"{self.model.verdicts[self.engine]} with {self.engine}" if self.doubt == 0 else NOT_VALIDATED
 
-    def open(self, threads: int | None = None) -> Engine:
+    def open(self, threads: int | None = None, streams: int | None = 1) -> Engine:
         """Open the model, or raise the error that says why it does not fit."""
-        return open_engine(self.bundle.read_model(self.model), self.engine, threads)
+        if streams is None:
+            streams = self._most_lines(threads or physical_cores())
+        return open_engine(self.bundle.read_model(self.model), self.engine, threads, streams=streams)
+
+    def _most_lines(self, threads: int) -> int:
+        """Return the streams that read most lines a second: as measured on such hardware, else one for each thread."""
+        measured = self.model.throughput.get(self.engine)
+        here = measured and measured.hardware == hardware_of(describe_environment())
+        return min(measured.streams, threads) if measured and here else threads
 
     def brief(self, error: HtrError) -> str:
         """Return what was wrong in a few words, without the cure and the folder."""
@@ -114,13 +122,14 @@ def _by_latency(ranked: list[Candidate]) -> list[Candidate]:
     return result
 
 
-def select(bundle: Bundle, engine: str | None = None, threads: int | None = None) -> Selection:
+def select(bundle: Bundle, engine: str | None = None, threads: int | None = None, streams: int | None = 1) -> Selection:
     """Open the engine that reads a bundle's lines on this machine.
 
     Args:
         bundle: an open bundle.
         engine: the only one to try; by default all.
         threads: CPU threads; by default all physical cores.
+        streams: batches that run at the same time, where the engine can; None takes what reads most lines a second.
 
     Raises:
         EngineError: if nothing opens, with the reasons.
@@ -133,7 +142,7 @@ def select(bundle: Bundle, engine: str | None = None, threads: int | None = None
     failures: dict[Candidate, HtrError] = {}
     for candidate in sorted(fastest_first, key=lambda candidate: candidate.doubt):
         try:
-            opened = candidate.open(threads)
+            opened = candidate.open(threads, streams)
         except BundleError:
             raise
         except HtrError as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from htr_engines.backends import engines_of
 from htr_engines.backends.tensorrt.sidecar import content_mismatch, gpus_of, read_sidecar, sidecar_path
-from htr_engines.bundle import FORMAT, MANIFEST, SCHEMA_VERSION
+from htr_engines.bundle import FORMAT, MANIFEST, SCHEMA_VERSION, open_bundle
 from htr_engines.documents import load_json
 from htr_engines.errors import BundleError, DataError, ParityError
 from htr_engines.files import atomic_folder, sha256_of, write_text
@@ -17,6 +17,7 @@ from htr_engines.progress import SILENT
 from htr_export.bundle.golden import sample_lines, write_golden
 from htr_export.bundle.preprocessing import write_preprocessing_vectors
 from htr_export.bundle.proof import add_verdicts, remove_engines, set_verdicts, try_bundle
+from htr_export.bundle.streams import add_throughput
 from htr_export.model import PROVENANCE, parse_metadata
 from htr_export.onnx.file import read_onnx
 from htr_export.preflight import check_output
@@ -83,8 +84,11 @@ def write_bundle(
         manifest = _manifest(folder, metadata, entries, golden, known)
         _write_manifest(folder, manifest)
         progress.step("self-test")
-        if _remove_failed(manifest["models"], try_bundle(folder)):
-            _write_manifest(folder, manifest)
+        _remove_failed(manifest["models"], try_bundle(folder))
+        _write_manifest(folder, manifest)
+        progress.step("measuring streams")
+        add_throughput(open_bundle(folder), manifest["models"])
+        _write_manifest(folder, manifest)
     return manifest
 
 
@@ -92,13 +96,12 @@ def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     write_text(folder / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
 
 
-def _remove_failed(entries: Sequence[dict[str, Any]], tried: Mapping[tuple[str, str], Sequence[Check]]) -> bool:
-    """Take away the engines that do not read the golden lines as expected; return whether there were any.
+def _remove_failed(entries: Sequence[dict[str, Any]], tried: Mapping[tuple[str, str], Sequence[Check]]) -> None:
+    """Take away the engines that do not read the golden lines as expected.
 
     Raises:
         ParityError: if a model fails on all engines that were tried.
     """
-    removed = False
     for entry in entries:
         found = {engine: failed for (name, engine), failed in tried.items() if name == entry["file"]}
         failed = {engine for engine, checks in found.items() if checks}
@@ -106,11 +109,9 @@ def _remove_failed(entries: Sequence[dict[str, Any]], tried: Mapping[tuple[str, 
             lines = "\n".join(str(check) for checks in found.values() for check in checks)
             raise ParityError(f"{entry['file']} does not pass its self-test here; no bundle was written\n{lines}")
         if failed:
-            removed = True
             remove_engines(entry, failed)
             entry["self_test_failed"] = sorted(failed)
             set_verdicts(entry, {name: one for name, one in entry["validations"].items() if name not in failed})
-    return removed
 
 
 def _identity(metadata: Mapping[str, str]) -> list[str | None]:

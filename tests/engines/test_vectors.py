@@ -52,7 +52,7 @@ def resized_by(resize):
     """Return ``fit_line`` with another way to resize a grey array to (width, height)."""
 
     def fit(grey_HW, spec):
-        width = scaled_width(grey_HW, spec)
+        width = scaled_width(grey_HW.shape, spec)
         image_1HW = np.ones((1, spec.height, spec.width), np.float32)
         image_1HW[0, :, :width] = np.asarray(resize(grey_HW, width, spec.height), np.float32) / 255
         return image_1HW

@@ -140,7 +140,7 @@ class FittedLines:
 
     def _decode(self, number: int) -> NDArray[np.uint8]:
         grey_HW = load_page(self.lines[number].image, self.spec.alpha)
-        self.width_L[number] = scaled_width(grey_HW, self.spec)
+        self.width_L[number] = scaled_width(grey_HW.shape, self.spec)
         image_1HW: NDArray[np.float32] = np.rint(fit_line(grey_HW, self.spec) * 255)
         return image_1HW[0].astype(np.uint8)
 

@@ -43,6 +43,7 @@ def open_engine(
     engine: str = DEFAULT_ENGINE,
     threads: int | None = None,
     known: Mapping[str, Backend] | None = None,
+    streams: int = 1,
 ) -> Engine:
     """Open a model file with the engine asked for, and with no other.
 
@@ -51,6 +52,7 @@ def open_engine(
         engine: the name of a backend.
         threads: CPU threads; by default all physical cores.
         known: the backends to choose from; by default :func:`backends`.
+        streams: batches that run at the same time, each on its share of the threads, where the backend can.
 
     Raises:
         MissingExtraError: if the engine is not installed.
@@ -65,4 +67,5 @@ def open_engine(
     known = backends() if known is None else known
     if engine not in known:
         raise EngineError(f"no engine is called {engine!r}; choose one of {', '.join(known)}")
-    return known[engine].open(model, threads or physical_cores())
+    options = {"streams": streams} if known[engine].streams and streams > 1 else {}
+    return known[engine].open(model, threads or physical_cores(), **options)

@@ -76,6 +76,7 @@ class EngineInfo:
     output: TensorInfo
     memory_bytes: int  # by which the process grew when the engine was opened
     metadata: Mapping[str, str] = field(default_factory=dict)  # that the model file carries
+    streams: int = 1  # batches that ``infer`` runs at the same time, called from as many threads
 
 
 class Engine(Protocol):
@@ -116,8 +117,9 @@ class Backend:
     package: str  # that it imports
     distributions: tuple[str, ...]  # of PyPI or of the vendor, any of which brings the package
     extra: str  # of htr-export that installs it
-    open: Callable[[ModelFile, int], Engine]  # CPU threads
+    open: Callable[..., Engine]  # of a ModelFile and CPU threads, and streams=... if it has streams
     ranks: Mapping[str, int] = field(default_factory=dict)  # by precision
+    streams: bool = False  # whether it can divide its threads among batches that run at the same time
 
 
 class Closeable:

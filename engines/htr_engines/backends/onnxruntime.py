@@ -72,16 +72,17 @@ class OnnxRuntimeEngine(Closeable):
 
     Args:
         model: an ONNX file.
-        threads: CPU threads within one operator.
+        threads: CPU threads.
         engine: ``onnxruntime``, or that with a provider for NVIDIA GPUs: ``onnxruntime-cuda``,
             ``onnxruntime-tensorrt`` or ``onnxruntime-tensorrt-rtx``.
+        streams: batches that may run at the same time, each on its share of the threads.
 
     Raises:
         MissingExtraError: if ONNX Runtime is not installed.
         EngineError: if the provider is not there, or the model is not run by it. Another one never takes its place.
     """
 
-    def __init__(self, model: ModelFile, threads: int, engine: str) -> None:
+    def __init__(self, model: ModelFile, threads: int, engine: str, streams: int = 1) -> None:
         provider = _PROVIDERS[engine]
         try:
             import onnxruntime
@@ -91,7 +92,7 @@ class OnnxRuntimeEngine(Closeable):
         read_facts(content, str(model))
         before = resident_bytes()
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = max(1, threads // streams)
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # what fails is raised as well
         if provider.name not in onnxruntime.get_available_providers():
@@ -120,6 +121,7 @@ class OnnxRuntimeEngine(Closeable):
             output=_tensor_info(outputs[0]),
             memory_bytes=max(0, resident_bytes() - before),
             metadata=dict(self._session.get_modelmeta().custom_metadata_map),
+            streams=streams,
         )
 
     def infer(self, image_N1HW: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -164,6 +166,7 @@ BACKENDS = tuple(
         extra="cpu" if provider.device == "cpu" else "gpu",
         open=functools.partial(OnnxRuntimeEngine, engine=name),
         ranks=provider.ranks,
+        streams=provider.device == "cpu",
     )
     for name, provider in _PROVIDERS.items()
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,13 +24,14 @@ class OpenVinoEngine(Closeable):
     Args:
         model: an ONNX file.
         threads: CPU threads.
+        streams: batches that may run at the same time, each on its share of the threads.
 
     Raises:
         MissingExtraError: if OpenVINO is not installed.
         EngineError: if it does not take the model.
     """
 
-    def __init__(self, model: ModelFile, threads: int) -> None:
+    def __init__(self, model: ModelFile, threads: int, streams: int = 1) -> None:
         try:
             import openvino
         except ImportError:
@@ -38,16 +40,19 @@ class OpenVinoEngine(Closeable):
         facts = read_facts(content, str(model))
         before = resident_bytes()
         core = openvino.Core()
+        self._idle: SimpleQueue[Any] = SimpleQueue()  # requests, each of which runs one batch at a time
         # Without the hint OpenVINO may compute in bfloat16 where the CPU has it, which is not what was validated.
         settings = {
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": streams,
             "INFERENCE_PRECISION_HINT": "f32",
         }
         try:
             network = core.read_model(content, b"")
             self._compiled = core.compile_model(network, "CPU", settings)
-            self._request = self._compiled.create_infer_request()
+            for _ in range(streams):
+                self._idle.put(self._compiled.create_infer_request())
         except (RuntimeError, ValueError) as error:  # such as names that are not UTF-8
             raise EngineError(f"OpenVINO cannot open {model}: {one_line(error, last=True)}") from None
         if len(self._compiled.inputs) != 1 or len(self._compiled.outputs) != 1:
@@ -61,20 +66,24 @@ class OpenVinoEngine(Closeable):
             output=_tensor_info(self._compiled.outputs[0]),
             memory_bytes=max(0, resident_bytes() - before),
             metadata=facts.metadata,
+            streams=streams,
         )
 
     def infer(self, image_N1HW: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run one batch: float32 [N,1,64,W] in [0,1] -> float32 logits [N,W/4,C]."""
+        request = self._idle.get()
         try:
-            self._request.infer([image_N1HW], share_inputs=True)
+            request.infer([image_N1HW], share_inputs=True)
+            logits_NTC: NDArray[np.float32] = np.array(request.get_output_tensor(0).data)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed on an input {image_N1HW.shape}: {one_line(error, last=True)}") from None
-        logits_NTC: NDArray[np.float32] = np.array(self._request.get_output_tensor(0).data)
+        finally:
+            self._idle.put(request)
         return logits_NTC
 
     def close(self) -> None:
         """Free the compiled model."""
-        del self._request, self._compiled
+        del self._idle, self._compiled
 
 
 def _tensor_info(port: object) -> TensorInfo:
@@ -92,6 +101,7 @@ BACKENDS = (
         distributions=("openvino",),
         extra="openvino",
         open=OpenVinoEngine,
+        streams=True,
         ranks={"int8": 40, "mixed": 41, "fp32": 60, "fp16": 80, "bf16": 81},
     ),
 )

@@ -166,7 +166,7 @@ def _inspect(line: Line, spec: Preprocessing) -> _Image:
         grey_HW = load_page(line.image)
     except ImageError as error:
         return _Image(problem=str(error))
-    columns = scaled_width(grey_HW, spec)
+    columns = scaled_width(grey_HW.shape, spec)
     natural = grey_HW.shape[1] * spec.height / grey_HW.shape[0]
     return _Image(sha256_of(line.image), columns, natural / columns)
 
