@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,9 @@ from htr_engines.charset import PRESETS, Charset, preset, read_charset
 from htr_engines.checks import Check
 from htr_engines.console import EXPORT, HtrGroup, ModelPath, echo, hint, show_progress
 from htr_engines.errors import CheckpointError
+from htr_export.bundle.card import CardOptions, card_options
 from htr_export.doctor.command import doctor_command
+from htr_export.inspect_command import inspect_command
 from htr_export.onnx.options import chosen_options, onnx_options
 from htr_export.preflight import check_lines, check_output, check_packages, force_option
 from htr_export.search.command import search_command
@@ -154,6 +155,7 @@ main.add_command(validate_command)
 main.add_command(search_command)
 main.add_command(trt_command)
 main.add_command(doctor_command)
+main.add_command(inspect_command)
 
 
 @main.command()
@@ -161,21 +163,30 @@ main.add_command(doctor_command)
 @click.option("-o", "--output", type=FILE, required=True, help="The folder to write, NAME.htr.")
 @click.option("--report", "reports", type=FILE, multiple=True, help="Folder of 'htr-export validate' on a model.")
 @click.option("--latency", "latencies", type=FILE, multiple=True, help="JSON of 'htr-bench latency' on the models.")
+@card_options
 @force_option
 def bundle(
-    models: tuple[Path, ...], output: Path, reports: tuple[Path, ...], latencies: tuple[Path, ...], *, force: bool
+    models: tuple[Path, ...],
+    output: Path,
+    reports: tuple[Path, ...],
+    latencies: tuple[Path, ...],
+    *,
+    force: bool,
+    **card: Any,  # noqa: ANN401
 ) -> None:
     """Put models, characters, proof and golden vectors into one folder for devices.
 
     The MODELs are one network in several forms: ONNX files, and plans for several GPUs. htr-read takes the fastest
     that fits; one without a --report of its own is unproven and taken only where no proven one fits. What is written is
     tried with its own golden lines on every engine here; an engine that does not read them is not used for that model.
+
+    Its README.md is a model card, so that 'hf upload OWNER/NAME NAME.htr' publishes it.
     """
     check_output(output, force=force)
     with show_progress("bundling") as progress:
         from htr_export.bundle.writer import write_bundle
 
-        manifest = write_bundle(models, output, reports, latencies, force=force, progress=progress)
+        manifest = write_bundle(models, output, reports, latencies, CardOptions(**card), force=force, progress=progress)
     total = sum(file["bytes"] for file in manifest["files"].values())
     echo(f"wrote  {output} ({len(manifest['files'])} files, {megabytes(total)})")
     for model in manifest["models"]:
@@ -198,6 +209,7 @@ def bundle(
 @click.option("--calibration-list", type=FILE, help="Other lines to calibrate on.  [default: --list]")
 @onnx_options
 @model_options
+@card_options
 @force_option
 def ship(
     checkpoint: Path,
@@ -210,6 +222,9 @@ def ship(
     dataset: str | None,
     charset_file: Path | None,
     weights: str | None,
+    licence: str | None,
+    languages: tuple[str, ...],
+    data: str | None,
     *,
     accept_few: bool,
     force: bool,
@@ -244,6 +259,7 @@ def ship(
             max_cer_increase,
             limit,
             0 if accept_few else MIN_CHARACTERS,
+            CardOptions(licence, languages, data),
             force,
         )
         for step in ship_all(request, progress):
@@ -257,27 +273,3 @@ def _print_step(step: Step) -> None:
     echo(f"{step.name:9}{took:>10}  {step.result}")
     for check in step.checks:
         echo(f"{'':21}{check}")
-
-
-@main.command()
-@click.argument("file", type=ModelPath())
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def inspect(file: Path, as_json: bool) -> None:
-    """Show what FILE is (checkpoint, .safetensors, .onnx, .plan or bundle) without running it."""
-    from htr_export.inspection import inspect_artefact
-    from htr_export.reporting import to_json
-
-    facts = inspect_artefact(file)
-    if as_json:
-        echo(to_json(facts).rstrip(), several_lines=True)
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    from htr_engines.text import printable
-
-    table = Table(show_header=False)
-    for name, value in facts.items():
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        table.add_row(printable(name), printable(text))
-    Console(markup=False).print(table)

@@ -126,25 +126,25 @@ def html_environment(package: str) -> Environment:
     """Return the templates ``*.j2`` of a package; every value is escaped unless the template says otherwise.
 
     Args:
-        package: dotted name of the package whose folder holds the templates.
+        package: dotted name of the package whose folder holds the templates; ``page.css.j2`` is there for all.
     """
     try:
         import jinja2
     except ImportError:
         raise MissingExtraError("jinja2", "export") from None
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(package, ""),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(name, "") for name in (package, "htr_export")]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["printable"] = lambda value: printable(str(value))
-    environment.filters["md"] = _markdown
+    environment.filters["md"] = markdown
     return environment
 
 
-def _markdown(value: Any) -> str:  # noqa: ANN401
+def markdown(value: object) -> str:
     """Escape a value for a cell of a Markdown table."""
     escaped = html.escape(printable(str(value)), quote=False)
     return re.sub(r"([\\`*_{}\[\]()#+!|~$^-])", r"\\\1", escaped)

@@ -17,6 +17,7 @@ from htr_engines.errors import DataError, ExportError, ParityError
 from htr_engines.files import sha256_of, write_text
 from htr_engines.lines import fingerprint, read_lines
 from htr_engines.progress import SILENT
+from htr_export.bundle.card import CardOptions
 from htr_export.bundle.writer import write_bundle
 from htr_export.model import load_model
 from htr_export.onnx.export import OnnxOptions, export_onnx, tool_version
@@ -49,6 +50,7 @@ class ShipRequest:
     max_cer_increase: float = 0.1  # percentage points
     limit: int | None = None  # lines to validate on
     min_characters: int = 0  # of the lines to validate on
+    card: CardOptions = field(default_factory=CardOptions)
     force: bool = False  # replace a file that has the name of the bundle
 
     @property
@@ -202,11 +204,14 @@ def installed_engines() -> list[str]:
 def _bundle(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
     tried = [one["engine"] for one in load_report(request.report)["engines"] if one["passed"] is not None]
     reports = [request.report, *(engine_folder(request.report, engine) for engine in tried[1:])]
+    hashes = [memory.sha256(request.model), [memory.sha256(report / "report.json") for report in reports]]
     done = memory.run(
         "bundle",
-        [SCHEMA_VERSION, memory.sha256(request.model), [memory.sha256(report / "report.json") for report in reports]],
+        [SCHEMA_VERSION, *hashes, asdict(request.card)],
         request.output / MANIFEST,
-        lambda: write_bundle([request.model], request.output, reports, force=request.force, progress=progress),
+        lambda: write_bundle(
+            [request.model], request.output, reports, card=request.card, force=request.force, progress=progress
+        ),
     )
     total = sum(path.stat().st_size for path in request.output.rglob("*") if path.is_file())
     return Step("bundle", done, f"{request.output}, {total / 1e6:.1f} MB")

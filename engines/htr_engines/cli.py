@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from htr_engines.console import HtrCommand, ModelPath, Streams, echo, progress, verbosity
-from htr_engines.errors import DataError
+from htr_engines.errors import DataError, StoppedError
 from htr_engines.files import is_file, is_folder
 from htr_engines.text import to_json_text
 
@@ -118,13 +118,17 @@ def _read_documents(recognizer: Recognizer, options: PageOptions) -> int:
     bundle = f"{recognizer.bundle.folder.resolve().name} sha256:{recognizer.bundle.fingerprint}"
     with progress() as display:
         task = display.add_task("reading", total=None)
-        tally = read_documents(
-            recognizer,
-            bundle,
-            options,
-            on_error=lambda sentence: echo(f"Error: {sentence}", err=True),
-            on_lines=lambda total, advance: display.update(task, total=total, advance=advance),
-        )
+        try:
+            tally = read_documents(
+                recognizer,
+                bundle,
+                options,
+                on_error=lambda sentence: echo(f"Error: {sentence}", err=True),
+                on_lines=lambda total, advance: display.update(task, total=total, advance=advance),
+            )
+        except KeyboardInterrupt:
+            kept = f"; {options.output} keeps what was read, and the same command goes on from there"
+            raise StoppedError(f"stopped before all was read{kept if options.output else ''}") from None
     skipped = f", {tally.skipped} documents skipped that were done before" if tally.skipped else ""
     failed = f", {len(tally.errors)} errors" if tally.errors else ""
     echo(f"read {tally.lines} lines in {tally.documents} documents{skipped}{failed}", err=True)

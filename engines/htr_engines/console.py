@@ -7,7 +7,9 @@ import errno
 import io
 import os
 import shlex
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from htr_engines.errors import HtrError, MissingExtraError, ParityError, one_line
+from htr_engines.errors import HtrError, MissingExtraError, ParityError, StoppedError, one_line
 from htr_engines.text import printable
 
 if TYPE_CHECKING:
@@ -80,6 +82,19 @@ def _told_of_closed_output() -> Iterator[None]:
         raise OSError(errno.EIO, "the standard output was closed before all was written") from None
 
 
+@contextlib.contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does, its temporary files removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class _Guarded(click.Command):
     """Ends every foreseeable failure in one sentence on stderr and the exit code of its kind."""
 
@@ -96,7 +111,8 @@ class _Guarded(click.Command):
                 stream.reconfigure(errors="backslashreplace")
         warnings.filterwarnings("ignore", module=r"PIL\b")  # of damaged images, which get a sentence of ours
         try:
-            code = self._run(args, settings)
+            with _sigterm_as_interrupt():
+                code = self._run(args, settings)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             sys.exit(error.exit_code)
@@ -104,7 +120,9 @@ class _Guarded(click.Command):
             _fail_usage(error)
         except HtrError as error:
             _fail(str(error), error.exit_code, several_lines=isinstance(error, ParityError))
-        except (OSError, ModuleNotFoundError, MemoryError, RecursionError, click.Abort) as error:
+        except click.Abort:
+            _fail("stopped before it was done; run the command again", StoppedError.exit_code)
+        except (OSError, ModuleNotFoundError, MemoryError, RecursionError) as error:
             _fail(self._describe(error), 1)
         sys.exit(code if isinstance(code, int) else 0)
 
@@ -131,9 +149,7 @@ class _Guarded(click.Command):
             return str(self._missing(error))
         if isinstance(error, MemoryError):
             return "the memory ran out; give a smaller batch or free some memory"
-        if isinstance(error, RecursionError):
-            return "a file is nested too deeply to be read; leave it out"
-        return "stopped before it was done; run the command again"
+        return "a file is nested too deeply to be read; leave it out"
 
     def _missing(self, error: ModuleNotFoundError) -> MissingExtraError:
         """Return the error that names the extra which brings a package; a package of no extra is a defect."""

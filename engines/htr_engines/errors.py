@@ -80,6 +80,12 @@ class ParityError(HtrError, ValueError):
     exit_code = 3
 
 
+class StoppedError(HtrError, RuntimeError):
+    """Work that was stopped by Ctrl-C or SIGTERM; the message says what is kept and how to go on."""
+
+    exit_code = 130
+
+
 class UnstableError(HtrError, RuntimeError):
     """A measurement that scatters too much to be ranked."""
 

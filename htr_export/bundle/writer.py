@@ -14,6 +14,7 @@ from htr_engines.errors import BundleError, DataError, ParityError
 from htr_engines.files import atomic_folder, sha256_of, write_text
 from htr_engines.host import hardware_of
 from htr_engines.progress import SILENT
+from htr_export.bundle.card import CardOptions, write_card
 from htr_export.bundle.golden import sample_lines, write_golden
 from htr_export.bundle.preprocessing import write_preprocessing_vectors
 from htr_export.bundle.proof import add_verdicts, remove_engines, set_verdicts, try_bundle
@@ -38,6 +39,7 @@ def write_bundle(
     target: Path,
     reports: Sequence[Path] = (),
     latencies: Sequence[Path] = (),
+    card: CardOptions | None = None,
     *,
     force: bool = False,
     progress: Progress = SILENT,
@@ -50,6 +52,7 @@ def write_bundle(
         reports: of ``htr-export validate``, each on one of the models and one engine. A model without one is bundled as
             unproven; an engine on which it failed, or fails its self-test here, is not among its engines.
         latencies: JSON files of ``htr-bench latency``; their figures help to choose among the models.
+        card: what the model card says beyond what was measured.
         force: replace a file that has the name of ``target``.
         progress: reports the steps.
 
@@ -89,6 +92,7 @@ def write_bundle(
         progress.step("measuring streams")
         add_throughput(open_bundle(folder), manifest["models"])
         _write_manifest(folder, manifest)
+        write_card(folder, target.stem, manifest, card or CardOptions())
     return manifest
 
 

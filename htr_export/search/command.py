@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from htr_engines.console import HtrCommand, echo, show_progress
+from htr_engines.errors import StoppedError
 from htr_export.precision.precision_map import DEFAULT_METHOD, METHODS
 
 if TYPE_CHECKING:
@@ -159,8 +160,9 @@ def _search(request: SearchRequest) -> SearchResult:
         with show_progress("reading the lists") as progress:
             return search(request, progress)
     except KeyboardInterrupt:
-        echo(f"Stopped; {request.journal} keeps what was measured; run the command again to continue", err=True)
-        raise
+        raise StoppedError(
+            f"stopped; {request.journal} keeps what was measured, and the same command goes on from there"
+        ) from None
 
 
 def print_tables(result: SearchResult, notes: Sequence[str]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from htr_export.plotting import Tick, draw_axis
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from htr_export.search.journal import Trial
     from htr_export.search.search import Criteria
@@ -27,14 +28,6 @@ class Mark:
     low: float  # y of the interval's ends
     high: float
     title: str
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A value on an axis."""
-
-    position: float
-    label: str
 
 
 @dataclass(frozen=True)
@@ -61,8 +54,8 @@ def draw_plot(trials: Sequence[tuple[Kind, Trial]], criteria: Criteria) -> Plot:
     points = [0.0, bound, *(outcome.cer_increase.estimate for _, _, outcome in placed)]
     # The interval of what is proven is always seen whole; the others are cut off at the frame.
     points += [end for kind, _, o in placed if kind == "proof" for end in (o.cer_increase.low, o.cer_increase.high)]
-    x_of, x_ticks = _axis(costs, LEFT, WIDTH - RIGHT)
-    y_of, y_ticks = _axis(points, HEIGHT - BOTTOM, TOP)
+    x_of, x_ticks = draw_axis(costs, LEFT, WIDTH - RIGHT)
+    y_of, y_ticks = draw_axis(points, HEIGHT - BOTTOM, TOP)
     marks = []
     for kind, trial, outcome in placed:
         interval = outcome.cer_increase
@@ -78,24 +71,3 @@ def _name(trial: Trial) -> str:
         ((group, precision),) = trial.lowered.items()
         return f"{group} in {precision}"
     return f"{len(trial.lowered)} groups together"
-
-
-def _axis(values: Sequence[float], start: float, end: float) -> tuple[Callable[[float], float], tuple[Tick, ...]]:
-    """Return the function that places values between two positions, and ticks at round values."""
-    low, high = min(values), max(values)
-    spare = 0.06 * (high - low) or 0.05
-    low, high = low - spare, high + spare
-
-    def place(value: float) -> float:
-        return round(start + (value - low) / (high - low) * (end - start), 1)
-
-    step = _round_step((high - low) / 6)
-    digits = max(0, -math.floor(math.log10(step)))
-    numbers = range(math.ceil(low / step), math.floor(high / step) + 1)
-    return place, tuple(Tick(place(number * step), f"{number * step:.{digits}f}") for number in numbers)
-
-
-def _round_step(rough: float) -> float:
-    """Return the smallest of 1, 2 or 5 times a power of ten that is not below ``rough``."""
-    power = 10.0 ** math.floor(math.log10(rough))
-    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)

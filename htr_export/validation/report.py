@@ -19,6 +19,8 @@ from htr_export.reporting import (
     html_environment,
     write_document,
 )
+from htr_export.validation.result import Rates  # noqa: TC001 - msgspec reads the annotations
+from htr_export.validation.statistics import Interval  # noqa: TC001 - likewise
 from htr_export.validation.summary import fact_rows, notes, rate_rows, verdict
 
 if TYPE_CHECKING:
@@ -86,6 +88,18 @@ class _ReportInputs:
 
 
 @dataclass(frozen=True)
+class _Environment:
+    cpu: str | None
+    physical_cores: int
+    gpus: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class _Seconds:
+    candidate: float
+
+
+@dataclass(frozen=True)
 class _Options:
     max_cer_increase: float
 
@@ -95,11 +109,12 @@ class _Result:
     mode: str
     lines: int
     changed: int
+    seconds: _Seconds
     options: _Options
-    reference_rates: Any
-    candidate_rates: Any
-    cer_increase: Any
-    wer_increase: Any
+    reference_rates: Rates | None
+    candidate_rates: Rates
+    cer_increase: Interval
+    wer_increase: Interval
 
 
 @dataclass(frozen=True)
@@ -114,6 +129,7 @@ class _Report:
     passed: bool
     verdict: str
     created: str
+    environment: _Environment
     inputs: _ReportInputs
     result: _Result
     samples: tuple[_Sample, ...]

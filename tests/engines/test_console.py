@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
 import subprocess
 import sys
 
@@ -117,3 +118,25 @@ def test_a_report_of_parity_keeps_its_lines():
 def test_what_is_nested_too_deeply_is_a_sentence():
     result = CliRunner().invoke(failing(RecursionError("maximum recursion depth exceeded")), [])
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_command_in_one_sentence_with_its_files_removed(tmp_path, number):
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from htr_engines.console import HtrCommand\n"
+        "from htr_engines.files import atomic_path\n"
+        "def work():\n"
+        "    with atomic_path(Path(sys.argv[1])) as temporary:\n"
+        "        temporary.write_text('half')\n"
+        f"        os.kill(os.getpid(), {int(number)})\n"
+        "        signal.pause()\n"
+        "HtrCommand('work', callback=work).main([])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 130
+    assert done.stderr.strip() == "Error: stopped before it was done; run the command again"
+    assert list(tmp_path.iterdir()) == []

@@ -61,7 +61,7 @@ def rows(output):
 def test_what_a_training_leaves(trained):
     output, said = trained
     names = {path.name for path in output.iterdir()}
-    assert names == {"last.pth", "best_CER.pth", "best_WER.pth", "log.jsonl"}
+    assert names == {"last.pth", "best_CER.pth", "best_WER.pth", "log.jsonl", "report.html"}
     log = rows(output)
     assert [row["iteration"] for row in log if row["kind"] == "val"] == [5, 10, 12]
     training = [row for row in log if row["kind"] == "train"]

@@ -17,7 +17,7 @@ from helpers.fit_helpers import write_data
 
 from htr_engines.errors import CheckpointError
 from htr_engines.lines import Line
-from htr_training.data import Split, skip_impossible_names
+from htr_training.data import Split, skip_unusable
 from htr_training.journal import Journal
 from htr_training.recipe import Recipe
 from htr_training.recipe_file import read_recipe
@@ -115,11 +115,11 @@ def test_damaged_rows_of_the_log_do_not_stop_a_training(tmp_path, row):
 
 def test_names_that_no_file_can_have_cost_their_own_lines(tmp_path):
     lines = [Line(name, tmp_path / name, "x") for name in ("a.png", "b\0.png", "x" * 300 + ".png")]
-    split, notes = skip_impossible_names(Split(lines, lines[:1]))
+    split, notes = skip_unusable(Split(lines, lines[:1]), 512)
     assert [line.name for line in split.train] == ["a.png"]
     assert len(split.val) == 1
     assert "2 lines" in notes[0]
-    assert skip_impossible_names(split) == (split, [])
+    assert skip_unusable(split, 512) == (split, [])
 
 
 WORK = """

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from htr_engines.console import HtrGroup, echo
+from htr_engines.console import HtrGroup, echo, hint
 
 if TYPE_CHECKING:
     from htr_engines.charset import Charset
@@ -41,8 +42,9 @@ def fit(
 ) -> None:
     """Train a network as RECIPE says; under torchrun on several devices.
 
-    Leaves last.pth, best_CER.pth, best_WER.pth and log.jsonl in the output folder. With --resume auto the
-    same command can be given again and again: it continues where it was stopped.
+    Leaves last.pth, best_CER.pth, best_WER.pth, log.jsonl and report.html, its curves, in the output folder. Ctrl-C and
+    SIGTERM save what was learnt. With --resume auto the same command can be given again and again: it continues where
+    it was stopped.
     """
     from htr_training.loop import FitOptions
     from htr_training.loop import fit as run
@@ -58,6 +60,12 @@ def fit(
         note=restart_if_faster(settings, recipe, changes),
     )
     run(settings, options)
+    if os.environ.get("RANK", "0") == "0":  # of torchrun's processes
+        folder, listed = settings.data.to_validate_on()
+        best, bundle = options.output / "best_CER.pth", f"{options.output.name}.htr"
+        echo(f"report   {options.output / 'report.html'}")
+        lines = ["--lines", str(folder), "--list", str(listed)]
+        hint("htr-export", "ship", str(best), "-o", bundle, *lines, prefix="next     ")
 
 
 @main.command()
@@ -76,7 +84,7 @@ def init(name: str, output: Path | None) -> None:
     output = output or Path(f"{name}.toml")
     write_recipe(name, output)
     echo(f"wrote    {output}")
-    echo(f"next     htr-train fit {output}")
+    hint("htr-train", "fit", str(output), prefix="next     ")
 
 
 @main.command()

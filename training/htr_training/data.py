@@ -15,12 +15,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from htr_engines.charset import PRESETS, Charset, preset, read_charset
-from htr_engines.errors import HtrError
+from htr_engines.errors import DataError, HtrError
 from htr_engines.files import can_exist
 from htr_engines.lines import Line, read_lines
 from htr_engines.preprocess import fit_line, load_page, scaled_width
 from htr_training.augment import augment
+from htr_training.check.check import PIXELS_PER_FRAME, frames_needed
 from htr_training.order import ConsecutiveBatches, Mixture, Order, WidthBuckets
+from htr_training.stopping import ignore_signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from htr_training.recipe import AugmentRecipe, DataRecipe, SetRecipe, WidthMode
 
 PREFETCH_BATCHES = 4  # batches that each worker prepares ahead
+NAMED = 10  # skipped lines that the log names; 'htr-train check' names all
 
 
 WHITE = 255
@@ -84,15 +87,31 @@ def choose_order(recipe: DataRecipe, lines: Sequence[Line], seed: int) -> LineOr
     return Mixture([sizes[part.name] for part in mixed], [part.weight for part in mixed], seed)
 
 
-def skip_impossible_names(split: Split) -> tuple[Split, list[str]]:
-    """Leave out lines whose names no file can have, so that one bad row of a list does not stop a training.
+def skip_unusable(split: Split, width: int) -> tuple[Split, list[str]]:
+    """Leave out what must not stop a training: lines whose names no file can have, and too long texts to learn.
+
+    Args:
+        split: the lines.
+        width: pixels that the network fits a line into; it writes a character at most on every four.
 
     Returns:
         The other lines, and what to say about it.
+
+    Raises:
+        DataError: if no line to learn from is left.
     """
+    notes = []
     kept = Split(*([line for line in lines if can_exist(line.image)] for lines in split))
-    lost = sum(map(len, split)) - sum(map(len, kept))
-    return kept, [f"note: {lost} lines have names that no file can have; they are skipped"] if lost else []
+    if lost := sum(map(len, split)) - sum(map(len, kept)):
+        notes.append(f"note: {lost} lines have names that no file can have; they are skipped")
+    frames = width // PIXELS_PER_FRAME
+    if long := [line.name for line in kept.train if frames_needed(line.text or "") > frames]:
+        kept = Split([line for line in kept.train if frames_needed(line.text or "") <= frames], kept.val)
+        names = ", ".join(long[:NAMED]) + (f" and {len(long) - NAMED} more" if len(long) > NAMED else "")
+        notes.append(f"note: {len(long)} texts are longer than the {frames} outputs of the network; skipped: {names}")
+    if not kept.train:
+        raise DataError("no line to learn from is left; a wider network (network.image_width) writes longer texts")
+    return kept, notes
 
 
 def choose_charset(recipe: DataRecipe, split: Split) -> Charset:
@@ -240,6 +259,7 @@ def load_batches(batches: TrainingBatches, indices: range, workers: int, *, pin:
         num_workers=workers,
         prefetch_factor=PREFETCH_BATCHES if workers else None,
         pin_memory=pin,
+        worker_init_fn=ignore_signals,
     )
     for item in loader:
         if isinstance(item, HtrError):

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from htr_engines.errors import StoppedError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -31,7 +33,7 @@ def processes(device: torch.device) -> Iterator[None]:
     """Join the other processes for the length of a block, if ``torchrun`` started this one.
 
     They leave together, so that none is gone while the first one validates. A process that joined ends without
-    finalising Python, with code 0 or, after an exception, 1.
+    finalising Python, with code 0, or after an exception with the one of a command that was stopped, else 1.
     """
     if "RANK" not in os.environ or not distributed.is_available():
         yield
@@ -39,17 +41,20 @@ def processes(device: torch.device) -> Iterator[None]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
-    passed = False
+    code = 1
     try:
         yield
         distributed.barrier()
-        passed = True
+        code = 0
+    except StoppedError as error:
+        code = error.exit_code
+        raise
     finally:
         distributed.destroy_process_group()
-        atexit.register(_end, passed=passed)
+        atexit.register(_end, code)
 
 
-def _end(*, passed: bool) -> None:
+def _end(code: int) -> None:
     """End the process at once.
 
     Gloo's threads outlive the group, for ``DistributedDataParallel`` holds on to it. One that drops its last tensor
@@ -57,7 +62,7 @@ def _end(*, passed: bool) -> None:
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0 if passed and not hasattr(sys, "last_value") else 1)
+    os._exit(1 if code == 0 and hasattr(sys, "last_value") else code)
 
 
 def active() -> bool:
@@ -82,6 +87,11 @@ def mean(value: Tensor) -> Tensor:
     value = value.detach().clone()
     distributed.all_reduce(value)
     return value / world_size()
+
+
+def agree_to_stop(requested: bool) -> bool:
+    """Say whether any process is asked to stop; all get the same answer."""
+    return requested if not active() else bool(mean(torch.tensor(float(requested), device=choose_device())))
 
 
 def share(learner: nn.Module) -> nn.Module:

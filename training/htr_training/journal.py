@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from htr_engines.console import progress, stderr_console
-from htr_engines.documents import parse_json
-from htr_engines.errors import DataError
 from htr_engines.files import read_file, write_text
 from htr_engines.text import printable
+from htr_training.curves import parse_row, write_page
 from htr_training.errors import TrainingError
 from htr_training.readings import Evaluation, examples
 
@@ -19,11 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from htr_training.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class _Row:
-    iteration: int
 
 
 class Journal:
@@ -34,10 +26,14 @@ class Journal:
         recipe: what is trained, and which logs are wanted.
         done: iterations that a continued training has behind it; what an earlier run logged later is dropped.
         writes: whether this process is the one that logs.
+
+    Attributes:
+        unvalidated: whether a continued training has no validation logged of its last iteration.
     """
 
     def __init__(self, folder: Path, recipe: Recipe, done: int, *, writes: bool) -> None:
         self.writes = writes
+        self.unvalidated = False
         self._path = folder / "log.jsonl"
         self._total = recipe.schedule.iterations
         self._console = stderr_console()
@@ -47,7 +43,7 @@ class Journal:
         if not writes:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        _forget_after(self._path, done)
+        self.unvalidated = _forget_after(self._path, done)
         self._tensorboard = _open_tensorboard(folder, done) if recipe.run.tensorboard else None
         self._wandb = _open_wandb(folder, recipe) if recipe.run.wandb else None
         self._progress = progress(self._console)
@@ -86,6 +82,7 @@ class Journal:
         numbers = {"cer": counts.cer, "wer": counts.wer, "loss": loss}
         numbers |= {f"cer/{name}": cer for name, cer in by_set.items()}
         self._record("val", iteration, numbers, examples=readings)
+        self._draw()
 
     def close(self) -> None:
         """Write what is still in buffers."""
@@ -96,6 +93,12 @@ class Journal:
             self._tensorboard.close()
         if self._wandb is not None:
             self._wandb.finish()
+
+    def _draw(self) -> None:
+        try:
+            write_page(self._path.parent, self._path.parent.name)
+        except OSError as error:
+            self.say(f"the curves could not be drawn ({error.strerror}); the training goes on")
 
     def _record(self, kind: str, iteration: int, numbers: dict[str, float], **more: Any) -> None:  # noqa: ANN401
         row = json.dumps({"kind": kind, "iteration": iteration, **numbers, **more}, ensure_ascii=False)
@@ -111,20 +114,18 @@ class Journal:
             self._wandb.log({f"{kind}/{name}": value for name, value in numbers.items()}, step=iteration)
 
 
-def _forget_after(path: Path, iteration: int) -> None:
-    """Drop what was logged after an iteration, and a last line that was cut short."""
+def _forget_after(path: Path, iteration: int) -> bool:
+    """Drop what was logged after an iteration, and a last line that was cut short.
+
+    Returns:
+        Whether something is left, but no validation of that iteration.
+    """
     if not path.exists():
-        return
-    rows = read_file(path).decode("utf-8", "replace").splitlines()
-    write_text(path, "".join(f"{row}\n" for row in rows if _iteration_of(row) <= iteration))
-
-
-def _iteration_of(row: str) -> float:
-    """Return the iteration of a row of the log; infinity of one that is damaged, such as a last one cut short."""
-    try:
-        return parse_json(row, _Row, "log.jsonl", "").iteration
-    except DataError:
-        return math.inf
+        return False
+    rows = [(row, parse_row(row)) for row in read_file(path).decode("utf-8", "replace").splitlines()]
+    kept = [(row, parsed) for row, parsed in rows if parsed is not None and parsed.iteration <= iteration]
+    write_text(path, "".join(f"{row}\n" for row, _ in kept))
+    return bool(kept) and not any((parsed.kind, parsed.iteration) == ("val", iteration) for _, parsed in kept)
 
 
 def _open_tensorboard(folder: Path, done: int) -> Any:  # noqa: ANN401

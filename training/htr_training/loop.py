@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from htr_engines.errors import DataError, ImageError
+from htr_engines.errors import DataError, ImageError, StoppedError
 from htr_engines.preprocess import Preprocessing
 from htr_training import distributed
 from htr_training.autocast import precision_note
@@ -21,7 +21,7 @@ from htr_training.data import (
     choose_order,
     load_batches,
     read_split,
-    skip_impossible_names,
+    skip_unusable,
 )
 from htr_training.errors import RecipeError, TrainingError
 from htr_training.evaluate import read_all
@@ -30,6 +30,7 @@ from htr_training.meter import Meter
 from htr_training.resume import LAST, find_checkpoint, initialise_from, restore
 from htr_training.state import new_state, save
 from htr_training.step import Stepper
+from htr_training.stopping import StopSignals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,11 +59,12 @@ def fit(recipe: Recipe, options: FitOptions) -> None:
     Raises:
         DataError: if the lines cannot be trained on.
         TrainingError: if the training must not go on; its last checkpoint stands.
+        StoppedError: after a signal, with all that was learnt in the last checkpoint.
     """
     device = distributed.choose_device()
     with distributed.processes(device):
         _prepare_torch(recipe, device)
-        split, skipped = skip_impossible_names(read_split(recipe.data))
+        split, skipped = skip_unusable(read_split(recipe.data), recipe.network.image_width)
         charset = choose_charset(recipe.data, split)
         state = new_state(recipe, charset, device)
         notes = _start_from(state, options)
@@ -135,14 +137,33 @@ def _train(recipe: Recipe, state: TrainingState, split: Split, output: Path, jou
     )
     left = range(state.iteration, recipe.schedule.iterations)
     loaded = load_batches(batches, left, recipe.data.workers, pin=state.device.type == "cuda")
-    keeper = CheckpointKeeper(recipe, state, output, journal)
-    try:
-        _iterate(recipe, state, loaded, val, keeper)
-    except ImageError:
-        # It stops the training between two iterations, so that what was learnt so far is whole.
-        keeper.keep(LAST)
-        raise
+    with StopSignals() as stop:
+        keeper = CheckpointKeeper(recipe, state, output, journal, stop)
+        try:
+            if journal.unvalidated and _is_due(recipe, state.iteration):
+                keeper.validate(val)
+            _iterate(recipe, state, loaded, val, keeper)
+        except ImageError:
+            # It stops the training between two iterations, so that what was learnt so far is whole.
+            keeper.keep(LAST)
+            raise
+        except KeyboardInterrupt:  # likewise
+            keeper.keep(LAST)
+            keeper.finish()
+            raise StoppedError(
+                f"stopped at iteration {state.iteration}, which {output / LAST} holds; the same command with "
+                "--resume auto goes on from there"
+            ) from None
+        except RuntimeError:
+            if not stop.requested or distributed.rank() == 0:
+                raise
+            raise StoppedError("stopped with the first process") from None  # which has left
     keeper.finish()
+
+
+def _is_due(recipe: Recipe, iteration: int) -> bool:
+    """Say whether the validation lines are read after an iteration."""
+    return iteration % recipe.run.validate_every == 0 or iteration == recipe.schedule.iterations
 
 
 def _iterate(
@@ -153,8 +174,10 @@ def _iterate(
     run = recipe.run
     for batch in meter.timed(batches):
         meter.add(stepper.step(batch))
+        if distributed.agree_to_stop(keeper.stop.requested):
+            raise KeyboardInterrupt
         done = state.iteration
-        validating = done % run.validate_every == 0 or done == recipe.schedule.iterations
+        validating = _is_due(recipe, done)
         keeping = validating or done % run.save_every == 0
         if keeping or done % run.log_every == 0:
             # Before every checkpoint: one from after the losses diverged must not replace the good one.
@@ -193,13 +216,15 @@ class CheckpointKeeper:
         state: the training.
         output: where the checkpoints go.
         journal: where the readings go; that of a process which writes nothing keeps nothing.
+        stop: ends a validation.
     """
 
-    def __init__(self, recipe: Recipe, state: TrainingState, output: Path, journal: Journal) -> None:
+    def __init__(self, recipe: Recipe, state: TrainingState, output: Path, journal: Journal, stop: StopSignals) -> None:
         self.recipe = recipe
         self.state = state
         self.output = output
         self.journal = journal
+        self.stop = stop
         self._failed: OSError | None = None
 
     def validate(self, val: FittedLines) -> None:
@@ -207,13 +232,14 @@ class CheckpointKeeper:
         if not self.journal.writes:
             return
         state = self.state
-        evaluation = read_all(
-            state.average.network,
-            val,
-            state.charset,
-            batch=self.recipe.run.validation_batch,
-            device=state.device,
-        )
+        with self.stop.at_once():
+            evaluation = read_all(
+                state.average.network,
+                val,
+                state.charset,
+                batch=self.recipe.run.validation_batch,
+                device=state.device,
+            )
         self.journal.validation(state.iteration, evaluation)
         best_cer, best_wer = state.best_cer, state.best_wer
         cer, wer = evaluation.counts.cer, evaluation.counts.wer

@@ -65,6 +65,13 @@ class DataRecipe:
     workers: int = 4  # processes that augment; 0: in the training process
     sets: tuple[SetRecipe, ...] = ()  # several sets, mixed by their weights, instead of lines, train and val
 
+    def to_validate_on(self) -> tuple[Path, Path]:
+        """Return the folder and the list of the validation lines; of several sets, those of the first."""
+        for part in self.sets:
+            if part.val:
+                return self.root / part.root / part.lines, self.root / part.root / part.val
+        return self.root / self.lines, self.root / self.val
+
 
 @dataclass(frozen=True)
 class AugmentRecipe:

@@ -6,6 +6,10 @@ import json
 import math
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -220,3 +224,30 @@ def test_the_command_refuses_what_does_not_go_together(bundle, pages, tmp_path):
     result = run(bundle, tmp_path / "bad.xml", "-o", tmp_path / "out")
     assert result.exit_code == 1
     assert "neither PAGE nor ALTO" in result.stderr
+
+
+def test_a_run_that_was_stopped_goes_on(bundle, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pages, out = tmp_path / "many", tmp_path / "out"
+    pages.mkdir()
+    save_page(pages, "p.png")
+    for number in range(60):
+        (pages / f"{number:02}.xml").write_text(page_xml(LINE_A, LINE_B, image="p.png"), encoding="utf-8")
+    words = [sys.executable, "-m", "htr_engines.cli", str(bundle), str(pages), "-o", str(out), "--threads", "1"]
+    places = os.pathsep.join(path for path in sys.path if path)
+    environment = {**os.environ, "PYTHONPATH": places}
+    process = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
+    with process:
+        while not (out / JOURNAL).exists():
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate()[1]
+    done = len((out / JOURNAL).read_text(encoding="utf-8").splitlines())
+    assert done < 60
+    assert process.returncode == 130, said
+    assert f"Error: stopped before all was read; {out} keeps what was read, and the same command goes on" in said
+    result = run(bundle, pages, "-o", out)
+    assert result.exit_code == 0, result.output
+    assert f"{done} documents skipped that were done before" in result.stderr
+    assert len(list(out.glob("*.xml"))) == 60

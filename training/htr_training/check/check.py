@@ -33,7 +33,7 @@ ERRORS = {
     "no transcript": "have no transcript",
     "empty text": "have an empty transcript",
     "charset": "hold characters outside the character set",
-    "too long": "have texts longer than the network can write",
+    "too long": "have texts longer than the network can write (fit skips them)",
 }
 WARNINGS = {
     "leak": "are in two lists, so that validation is too optimistic",

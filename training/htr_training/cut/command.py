@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,8 @@ from htr_engines.pages.cut import cut_sheet
 from htr_engines.pages.sheets import LeftOut, Sheet, find_sheets
 from htr_engines.preprocess import Preprocessing
 from htr_engines.progress import SILENT
-from htr_training.cut.report import CutLine, CutReport, write_contact_sheet
-from htr_training.workers import map_jobs
+from htr_training.cut.report import CutLine, CutPage, CutReport, write_contact_sheet
+from htr_training.workers import resume_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,13 +58,16 @@ def cut(options: CutOptions, progress: Progress = SILENT) -> CutReport:
             raise DataError(f"{options.output / name} exists already; give another folder or --overwrite")
     sheets, left_out = find_sheets(options.sources, options.images)
     (options.output / "lines").mkdir(parents=True, exist_ok=True)
-    pages: list[list[CutLine]] = []
+    pages: list[Sequence[CutLine]] = []
     progress.total(len(sheets))
-    for results in map_jobs(partial(_cut_sheet, options=options), sheets, options.workers, 1):
-        lines = [result for result in results if isinstance(result, CutLine)]
-        left_out += [result for result in results if isinstance(result, LeftOut)]
-        if lines:
-            pages.append(lines)
+    unfinished = options.output / ".cut.unfinished"
+    key = (replace(options, workers=None, overwrite=False), [_identity(sheet) for sheet in sheets])
+    for result in resume_jobs(
+        unfinished, key, CutPage, partial(_cut_sheet, options=options), sheets, options.workers, 1
+    ):
+        left_out += result.left_out
+        if result.lines:
+            pages.append(result.lines)
         progress.advance()
     if not pages:
         first = f", for example {left_out[0].source}: {left_out[0].reason}" if left_out else ""
@@ -77,7 +80,14 @@ def cut(options: CutOptions, progress: Progress = SILENT) -> CutReport:
     sheet = options.output / "contact_sheet.html"
     report = CutReport(tuple(train), tuple(val), tuple(left_out), len(pages), sheet)
     write_contact_sheet(report, options.output / "lines")
+    unfinished.unlink()
     return report
+
+
+def _identity(sheet: Sheet) -> tuple[object, ...]:
+    """Return what tells whether a page has changed."""
+    times = (path.stat().st_mtime_ns for path in (sheet.xml, sheet.image))
+    return (sheet.stem, str(sheet.xml), str(sheet.image), sheet.frame, *times)
 
 
 def _split(pages: Sequence[Sequence[CutLine]], share: float) -> tuple[list[CutLine], list[CutLine]]:
@@ -88,19 +98,20 @@ def _split(pages: Sequence[Sequence[CutLine]], share: float) -> tuple[list[CutLi
     return train, val
 
 
-def _cut_sheet(sheet: Sheet, options: CutOptions) -> list[CutLine | LeftOut]:
+def _cut_sheet(sheet: Sheet, options: CutOptions) -> CutPage:
     """Cut the lines of one page and write them."""
     xml = str(sheet.xml)
-    results: list[CutLine | LeftOut] = [LeftOut(xml, line.name, NO_TEXT) for line in sheet.page.lines if not line.text]
+    lines: list[CutLine] = []
+    left_out = [LeftOut(xml, line.name, NO_TEXT) for line in sheet.page.lines if not line.text]
     try:
         for line in cut_sheet(sheet, HEIGHT, wanted=lambda line: bool(line.text)):
             if line.image_HW is None:
-                results.append(LeftOut(xml, line.line.name, str(line.reason)))
+                left_out.append(LeftOut(xml, line.line.name, str(line.reason)))
                 continue
             path = options.output / "lines" / f"{sheet.stem}-{line.index + 1:03d}.{options.image_format}"
             Image.fromarray(line.image_HW).save(path, quality=90)
             path.with_suffix(".txt").write_text(line.line.text + "\n", encoding="utf-8")
-            results.append(CutLine(path.name, line.line.text, xml))
+            lines.append(CutLine(path.name, line.line.text, xml))
     except (DataError, ImageError) as error:
-        return [LeftOut(xml, "", str(error))]
-    return results
+        return CutPage((), (LeftOut(xml, "", str(error)),))
+    return CutPage(tuple(lines), tuple(left_out))

@@ -8,13 +8,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from htr_engines.files import write_text
+from htr_engines.pages.sheets import LeftOut  # noqa: TC001 - msgspec reads the annotations
 from htr_engines.preprocess import load_page
 from htr_export.reporting import data_uri, html_environment
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from htr_engines.pages.sheets import LeftOut
 
 MAX_LINES_SHOWN = 300  # lines, spread over all pages; more would make the page slow to open
 MAX_SKIPPED_SHOWN = 300
@@ -28,6 +27,14 @@ class CutLine:
     name: str  # of the image, in the data set's ``lines``
     text: str
     source: str  # the XML file
+
+
+@dataclass(frozen=True)
+class CutPage:
+    """What was cut out of one page, and what was not."""
+
+    lines: tuple[CutLine, ...]
+    left_out: tuple[LeftOut, ...]
 
 
 @dataclass(frozen=True)

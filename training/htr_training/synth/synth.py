@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from htr_engines.progress import SILENT
 from htr_engines.text import collapse, read_text
 from htr_training.synth.fonts import Font, find_fonts, missing_everywhere
 from htr_training.synth.render import random_style, render_line
-from htr_training.workers import map_jobs
+from htr_training.workers import resume_jobs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +64,7 @@ class _Job:
 def synthesize(options: SynthOptions, progress: Progress = SILENT) -> SynthReport:
     """Render a data set in the published layout.
 
-    The same options give the same images, whatever the number of workers.
+    The same options give the same images, whatever the number of workers; after a stop they go on where it was.
 
     Args:
         options: what to render.
@@ -89,11 +89,14 @@ def synthesize(options: SynthOptions, progress: Progress = SILENT) -> SynthRepor
     (options.output / "lines").mkdir(parents=True, exist_ok=True)
     names = []
     progress.total(len(jobs))
-    for name in map_jobs(partial(_render, options=options), jobs, options.workers, CHUNK):
+    unfinished = options.output / f".{options.list_name}.unfinished"
+    key = (replace(options, workers=None, overwrite=False), jobs)
+    for name in resume_jobs(unfinished, key, str, partial(_render, options=options), jobs, options.workers, CHUNK):
         names.append(name)
         progress.advance()
     # Last and in one piece: a list never names a line that is missing.
     write_text(list_file, "".join(f"{name}\n" for name in names))
+    unfinished.unlink()
     return SynthReport(len(jobs), len(fonts), list_file, skipped)
 
 
