@@ -122,7 +122,7 @@ def _body(name: str, manifest: Mapping[str, Any], options: CardOptions) -> Itera
     rows = [(m["file"], m["precision"], sizes[m["file"]], ", ".join(m["engines"])) for m in manifest["models"]]
     yield from _table(("file", "precision", "MB", "engines"), [tuple(map(markdown, row)) for row in rows])
     yield from _proofs(manifest)
-    yield from _latencies(manifest)
+    yield from _speeds(manifest)
     yield from (
         "",
         f"Input: grey lines, scaled to {spec['height']} pixels of height and at most {spec['width']} of width.",
@@ -146,7 +146,7 @@ def _proofs(manifest: Mapping[str, Any]) -> Iterator[str]:
     if not found:
         yield from ("", "**Not validated**: no error rates were measured on these models.")
         return
-    columns = ("file", "engine", "lines", "CER %", "WER %", "CER increase [95 % interval]", "lines/s", "on")
+    columns = ("file", "engine", "lines", "CER %", "WER %", "CER increase [95 % interval]")
     yield from (
         "",
         "## Validation",
@@ -163,27 +163,24 @@ def _proof(model: Mapping[str, Any], one: Mapping[str, Any]) -> tuple[object, ..
     rates, interval = one["candidate_rates"], one["cer_increase"]
     increase = f"{interval['estimate']:+.3f} [{interval['low']:+.3f}, {interval['high']:+.3f}]"
     lines = one["lines"] if one["mode"] == "transcripts" else f"{one['lines']} without transcripts"
-    speed = f"{one['lines_per_s']:.1f}" if one["lines_per_s"] else "-"
-    return (
-        model["file"],
-        one["engine"],
-        lines,
-        *(f"{rates[rate]:.2f}" for rate in ("cer", "wer")),
-        increase,
-        speed,
-        one["hardware"],
-    )
+    return (model["file"], one["engine"], lines, *(f"{rates[rate]:.2f}" for rate in ("cer", "wer")), increase)
 
 
-def _latencies(manifest: Mapping[str, Any]) -> Iterator[str]:
+def _speeds(manifest: Mapping[str, Any]) -> Iterator[str]:
     rows = [
-        (model["file"], engine, f"{1000 * figure['seconds']:.1f}", figure["hardware"])
+        (model["file"], engine, speed, figure["hardware"])
         for model in manifest["models"]
-        for engine, figure in model["latency"].items()
+        for what in ("latency", "throughput")
+        for engine, figure in model.get(what, {}).items()
+        for speed in [
+            f"{1000 * figure['seconds']:.1f} ms a line"
+            if what == "latency"
+            else f"{figure['lines_per_s']:.1f} lines/s in {figure['streams']} streams"
+        ]
     ]
     if rows:
-        yield from ("", "One line at a time, by `htr-bench latency` (median, the engine alone):", "")
-        yield from _table(("file", "engine", "ms", "on"), [tuple(map(markdown, row)) for row in rows])
+        yield from ("", "## Speed", "", "Of the engine alone, as measured when this bundle was made:", "")
+        yield from _table(("file", "engine", "speed", "on"), [tuple(map(markdown, row)) for row in rows])
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

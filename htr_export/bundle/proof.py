@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from htr_engines.bundle import NOT_VALIDATED, open_bundle
 from htr_engines.checks import failures
 from htr_engines.errors import BundleError, HtrError, ParityError
-from htr_engines.host import hardware_of
 from htr_engines.selection import candidates
 from htr_engines.self_test import self_test
 from htr_export.validation.report import load_report
@@ -75,8 +74,6 @@ def _verdict(document: dict[str, Any]) -> dict[str, Any]:
         "engine": candidate["engine"],
         "created": document["created"],
         "lines_sha256": document["inputs"]["lines_sha256"],
-        "lines_per_s": result["lines"] / seconds if (seconds := result["seconds"]["candidate"]) else None,
-        "hardware": hardware_of(document["environment"]),
         "max_cer_increase": result["options"]["max_cer_increase"],
         **{name: result[name] for name in KEPT},
     }

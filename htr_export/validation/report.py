@@ -88,18 +88,6 @@ class _ReportInputs:
 
 
 @dataclass(frozen=True)
-class _Environment:
-    cpu: str | None
-    physical_cores: int
-    gpus: tuple[dict[str, Any], ...]
-
-
-@dataclass(frozen=True)
-class _Seconds:
-    candidate: float
-
-
-@dataclass(frozen=True)
 class _Options:
     max_cer_increase: float
 
@@ -109,7 +97,6 @@ class _Result:
     mode: str
     lines: int
     changed: int
-    seconds: _Seconds
     options: _Options
     reference_rates: Rates | None
     candidate_rates: Rates
@@ -129,7 +116,6 @@ class _Report:
     passed: bool
     verdict: str
     created: str
-    environment: _Environment
     inputs: _ReportInputs
     result: _Result
     samples: tuple[_Sample, ...]
