@@ -203,6 +203,22 @@ def bundle(
 
 
 @main.command()
+@click.argument("bundle", type=ModelPath())
+@click.option("-o", "--output", type=FILE, required=True, help="The folder to write.")
+def site(bundle: Path, output: Path) -> None:
+    """Write a web page that reads with BUNDLE in its visitors' browsers; any web server serves the folder.
+
+    Nothing that visitors read leaves their machine. The page works without a network after the first visit. Browsers
+    ask for https, except on localhost.
+    """
+    from htr_export.site import write_site
+
+    write_site(bundle, output)
+    echo(f"wrote {output}")
+    hint("python", "-m", "http.server", "--directory", str(output), "8000", prefix="next  ")
+
+
+@main.command()
 @click.argument("checkpoint", type=ModelPath())
 @click.option("-o", "--output", type=FILE, required=True, help="The bundle to write, NAME.htr.")
 @lines_options

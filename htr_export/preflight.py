@@ -69,7 +69,7 @@ def _is_product(path: Path) -> bool:
     recognise = _PRODUCTS.get(path.suffix.lower())
     if recognise is not None and path.is_file():
         return recognise(path)
-    return (path / "manifest.json").is_file()
+    return any((path / manifest).is_file() for manifest in ("manifest.json", "bundle/manifest.json"))  # bundle, site
 
 
 def _starts_with(*marks: bytes) -> Callable[[Path], bool]:
