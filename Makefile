@@ -8,7 +8,7 @@ DEMO := demo-output
 CPP := build/cpp
 CPP_HEADERS := build/cpp-headers
 
-.PHONY: install demo test quality wheel cpp test-cpp clean
+.PHONY: install demo test quality wheel cpp test-cpp test-cpp-arm64 web-page web test-web clean
 
 install: $(VENV)/.installed
 
@@ -59,5 +59,30 @@ test-cpp: cpp
 	ctest --test-dir $(CPP)-sanitized --output-on-failure
 	HTR_CPP_BUILD=$(abspath $(CPP)) $(BIN)/pytest tests/engines/test_cpp.py
 
+# Cross-compiled, and its tests and a self-test run in an emulator; exit code 3 of the script says what is missing.
+test-cpp-arm64: install $(DEMO)/demo.htr
+	engines/cpp/prepare.sh $(CPP_HEADERS)
+	mkdir -p $(CPP_HEADERS)
+	engines/cpp/arm64.sh build/arm64 $(CPP_HEADERS) $(DEMO)/demo.htr $(BIN)/python || test $$? -eq 3
+
+$(DEMO)/demo.htr: | install
+	mkdir -p $(DEMO)
+	$(BIN)/htr-export ship training/demo/demo.pth -o $@ --lines training/demo/lines --list training/demo/demo.ln
+
+# The reader for the browser as an npm package (engines/web/dist), and its page (htr_export/page, which the wheel then holds).
+web-page:
+	engines/web/prepare.sh
+	cd engines/web && npx tsc && node build.mjs ../../htr_export/page
+
+# The page with the demo network, on this machine.
+web: install web-page $(DEMO)/demo.htr
+	$(BIN)/htr-export site $(DEMO)/demo.htr -o $(DEMO)/site
+	$(BIN)/python -m http.server --bind localhost --directory $(DEMO)/site 8000
+
+# In a Chromium that is installed; without one the tests are skipped and say so. Screenshots: build/web.
+test-web: install web-page
+	$(BIN)/pip install --quiet --editable '.[web]'
+	$(BIN)/pytest tests/engines/test_web.py tests/export/test_site.py
+
 clean:
-	rm -rf $(VENV) $(DEMO) dist build
+	rm -rf $(VENV) $(DEMO) dist build engines/web/dist engines/web/node_modules htr_export/page

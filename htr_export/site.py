@@ -33,7 +33,9 @@ def write_site(folder: Path, target: Path) -> Bundle:
     """
     check_output(target, force=False)
     if not (PAGE / WORKER).is_file():
-        raise ExportError("the page is not built in this checkout; run 'make web-page', which needs node, or install a wheel")
+        raise ExportError(
+            "the page is not built in this checkout; run 'make web-page', which needs node, or install a wheel"
+        )
     bundle = open_bundle(folder)
     bundle.check_unchanged()
     left_out = {model.file for model in bundle.models if ENGINE not in model.engines}
@@ -46,7 +48,9 @@ def write_site(folder: Path, target: Path) -> Bundle:
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
         worker = temporary / WORKER
-        worker.write_text(worker.read_text(encoding="utf-8").replace("__VERSION__", _digest(temporary)), encoding="utf-8")
+        worker.write_text(
+            worker.read_text(encoding="utf-8").replace("__VERSION__", _digest(temporary)), encoding="utf-8"
+        )
     return bundle
 
 

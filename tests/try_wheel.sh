@@ -32,6 +32,10 @@ reader/bin/pip install --quiet 'pillow==10.3.*' # the oldest admitted gives the 
 reader/bin/htr-read --self-test demo.htr
 reader/bin/htr-read demo.htr "$demo/lines" >read.txt
 test "$(wc -l <read.txt)" -eq "$(ls "$demo"/lines/*.png | wc -l)"
+if [[ -n $(reader/bin/python -c "from htr_export.site import PAGE; print(PAGE if PAGE.is_dir() else '')") ]]; then
+    reader/bin/htr-export site demo.htr -o site
+    test -s site/bundle/model.onnx -a -s site/page.js
+fi
 # Whatever needs more than reading does says in one line how to get it.
 if reader/bin/htr-export strip "$demo/demo.pth" -o x.safetensors 2>error.txt; then
     echo "strip should need the export extra" >&2

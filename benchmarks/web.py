@@ -1,0 +1,129 @@
+"""The reader for the browser beside ONNX Runtime's native library: time a line, time until the first one, sizes.
+
+    python benchmarks/web.py demo-output/demo.htr training/demo/lines -o benchmarks/results/web.json
+
+A line goes from the file's content to its reading in both. They take turns, so that both see the same load; the least
+of all times counts. Needs `make web-page`, the extra `web` and a Chromium.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import shutil
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from playwright.sync_api import Page, sync_playwright
+
+from htr_engines import Recognizer
+from htr_export.reporting import document, write_document
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LIBRARY = Path(__file__).parents[1] / "engines" / "web" / "dist"
+UNITS = {"line_seconds": "s", "open_seconds": "s", "bytes": "B"}
+OPEN = """async (threads) => {
+    const { Recognizer } = await import("/lib/index.js");
+    const start = performance.now();
+    globalThis.recognizer = await Recognizer.open("/bundle/", { engine: "wasm", threads });
+    globalThis.files = new Map();
+    return (performance.now() - start) / 1000;
+}"""
+READ = """async (name) => {
+    if (!files.has(name)) files.set(name, new Uint8Array(await (await fetch(`/lines/${name}`)).arrayBuffer()));
+    const start = performance.now();
+    const { text } = await recognizer.read(files.get(name));
+    return [(performance.now() - start) / 1000, text];
+}"""
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves with the headers that threads need."""
+
+    def end_headers(self) -> None:
+        """Add the headers."""
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+        super().end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("lines", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--rounds", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="JSON file to write.")
+def main(bundle: Path, lines: Path, threads: int, rounds: int, output: Path) -> None:
+    """Measure both with BUNDLE on the images of LINES."""
+    images = sorted(lines.glob("*.png"))
+    with _page(bundle.resolve(), lines.resolve()) as page:
+        start = page.evaluate(OPEN, threads)
+        with Recognizer(bundle, engine="onnxruntime", threads=threads) as native:
+            found, model = _in_turns(page, native, images, rounds), native.selection.candidate.model
+        browser = page.context.browser
+        content: dict[str, Any] = {
+            "model": model.file.name,
+            "threads": threads,
+            "rounds": rounds,
+            "lines": len(images),
+            "browser": {**found["browser"], "open_seconds": start, "version": browser.version if browser else None},
+            "native": found["native"],
+            "bytes": {
+                "model": model.file.stat().st_size,
+                "runtime": (LIBRARY / "ort" / "ort-wasm-simd-threaded.wasm").stat().st_size,
+                "library": sum(path.stat().st_size for path in LIBRARY.glob("*.js") if "jspi" not in path.name),
+            },
+        }
+    write_document(output, document("htr-bench web", content, units=UNITS))
+    for name, figures in found.items():
+        click.echo(f"{name}: {1000 * figures['line_seconds']:.1f} ms a line")
+
+
+def _in_turns(page: Page, native: Recognizer, images: list[Path], rounds: int) -> dict[str, dict[str, float]]:
+    seconds: dict[str, list[float]] = {"browser": [], "native": []}
+    contents = {path: path.read_bytes() for path in images}
+    same = 0
+    for _ in range(rounds):
+        read = [page.evaluate(READ, path.name) for path in images]
+        seconds["browser"] += [one for one, _ in read]
+        texts = []
+        for content in contents.values():
+            start = time.perf_counter()
+            texts.append(native.read(content).text)
+            seconds["native"].append(time.perf_counter() - start)
+        same += texts == [text for _, text in read]
+    if same < rounds:
+        raise click.ClickException("the browser reads other text; run its self-test")
+    return {name: {"line_seconds": min(all_)} for name, all_ in seconds.items()}
+
+
+@contextlib.contextmanager
+def _page(bundle: Path, lines: Path) -> Iterator[Page]:
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None or not (LIBRARY / "index.js").exists():
+        raise click.ClickException("this needs a Chromium, and 'make web-page' before")
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        for name, target in (("lib", LIBRARY), ("bundle", bundle), ("lines", lines)):
+            (Path(folder) / name).symlink_to(target)
+        (Path(folder) / "index.html").touch()
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *a: Handler(*a, directory=folder))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto(f"http://localhost:{server.server_address[1]}/")
+        yield page
+        browser.close()
+        server.shutdown()
+
+
+if __name__ == "__main__":
+    main()
