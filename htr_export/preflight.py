@@ -85,5 +85,6 @@ def _starts_with(*marks: bytes) -> Callable[[Path], bool]:
 _PRODUCTS: dict[str, Callable[[Path], bool]] = {
     ".safetensors": _starts_with(b"__metadata__", b"charset", b"preprocessing"),
     ".onnx": _starts_with(b"htr-export"),
+    ".toml": _starts_with(b"# Found by: ", b"[modules]"),
     ".plan": lambda path: path.with_name(f"{path.name}.json").is_file(),
 }

@@ -174,7 +174,7 @@ def _listed(path: Path) -> list[tuple[str, Path | bytes]]:
 
 
 def _read(recognizer: Recognizer, sources: list[tuple[str, Path | bytes]], batch_size: int, as_json: bool) -> int:
-    failed = 0
+    failed = lines = 0
     with progress() as display:
         task = display.add_task("reading", total=len(sources))
         for result in recognizer.read_all(sources, batch_size):
@@ -186,6 +186,9 @@ def _read(recognizer: Recognizer, sources: list[tuple[str, Path | bytes]], batch
             text = result.reading.text if result.reading else ""
             echo(to_json_text(_record(result)) if as_json else text)
             display.update(task, advance=0 if result.page else 1)
+            lines += 1
+    if failed:
+        echo(f"{failed} of {lines} failed", err=True)
     return 1 if failed else 0
 
 

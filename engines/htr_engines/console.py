@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import io
 import os
 import shlex
@@ -221,7 +222,13 @@ def echo(message: object, *, err: bool = False, several_lines: bool = False) -> 
         several_lines: keep the line breaks of the message.
     """
     rows = str(message).split("\n") if several_lines else [str(message)]
-    click.echo("\n".join(map(printable, rows)), err=err)
+    text = "\n".join(map(printable, rows))
+    if stderr_console.cache_info().currsize and (sys.stderr if err else sys.stdout).isatty():
+        console = stderr_console()
+        if console.is_terminal:  # the one that may show a bar, above which the text then goes
+            console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+            return
+    click.echo(text, err=err)
 
 
 def _fail_usage(error: click.ClickException) -> NoReturn:
@@ -251,8 +258,9 @@ def _describe_system_error(error: OSError) -> str:
     return f"{where}{error.strerror or one_line(error)}"
 
 
+@functools.cache
 def stderr_console() -> Console:
-    """Return a console on stderr."""
+    """Return the console on stderr; there is one, so that a bar and what is printed know of each other."""
     from rich.console import Console
 
     return Console(stderr=True)
@@ -279,7 +287,7 @@ def progress(console: Console | None = None) -> Bars:
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal or verbosity() < 0,
-        redirect_stdout=sys.stdout.isatty(),  # elsewhere results go to stdout, not above the bar
+        redirect_stdout=False,  # results go there, or by echo above the bar
         transient=True,
     )
 

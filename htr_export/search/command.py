@@ -11,6 +11,7 @@ import click
 from htr_engines.console import HtrCommand, echo, show_progress
 from htr_engines.errors import StoppedError
 from htr_export.precision.precision_map import DEFAULT_METHOD, METHODS
+from htr_export.preflight import check_output, force_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,6 +78,7 @@ COLUMNS = 130  # characters that the tables need
 )
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all physical cores]")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON instead of the tables.")
+@force_option
 @click.pass_context
 def search_command(
     ctx: click.Context,
@@ -95,6 +97,7 @@ def search_command(
     groups: int,
     threads: int | None,
     as_json: bool,
+    force: bool,
 ) -> None:
     """Find which modules of MODEL (.safetensors, or .onnx in fp32) can be lowered, and write their precision map.
 
@@ -107,6 +110,7 @@ def search_command(
     """
     if output.suffix != ".toml" or output.is_dir():
         raise click.UsageError(f"{output} should be a file that ends in .toml")
+    check_output(output, force=force)
     from htr_export.reporting import to_json
     from htr_export.search.inputs import SearchRequest
     from htr_export.search.report import to_document, verdict, write_outputs

@@ -335,3 +335,10 @@ def test_bad_names_in_a_list_cost_their_own_lines(bundle, lines_dir, tmp_path):
         assert len(rows) == len(names)
         assert not set(result.stdout + result.stderr) & {"\x1b", "\x07", "\x00", "\x9b"}
         assert (json.loads(rows[3]).get("error") if options else not rows[3]) in {None, False}
+
+
+def test_the_last_word_is_how_many_failed(bundle, lines_dir, tmp_path):
+    (tmp_path / "none.png").write_bytes(b"no image")
+    result = read(bundle, lines_dir / "line-0.png", tmp_path / "none.png")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == "1 of 2 failed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -140,3 +141,34 @@ def test_a_signal_ends_a_command_in_one_sentence_with_its_files_removed(tmp_path
     assert done.returncode == 130
     assert done.stderr.strip() == "Error: stopped before it was done; run the command again"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_text_does_not_land_on_the_bar_of_a_terminal():
+    pty = pytest.importorskip("pty", reason="pseudo-terminals are of Unix")
+    code = (
+        "import sys, time\n"
+        "from htr_engines.console import echo, show_progress\n"
+        "with show_progress('working') as progress:\n"
+        "    progress.total(3)\n"
+        "    for number in range(3):\n"
+        "        time.sleep(0.2)\n"
+        "        progress.advance()\n"
+        "        echo(f'result {number}')\n"
+        "        echo(f'error {number}', err=True)\n"
+    )
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execve(sys.executable, [sys.executable, "-c", code], {**os.environ, "TERM": "xterm", "NO_COLOR": "1"})  # noqa: S606
+    shown = b""
+    with contextlib.suppress(OSError):  # at its end
+        while part := os.read(terminal, 65536):
+            shown += part
+    os.close(terminal)
+    os.waitpid(process, 0)
+    assert b"working" in shown
+    for number in range(3):
+        for text in (f"result {number}", f"error {number}"):
+            before, found, after = shown.partition(text.encode())
+            assert found
+            assert before.endswith((b"\n", b"\x1b[2K")), before[-60:]  # on a line that is empty or was emptied
+            assert after.startswith(b"\r\n")

@@ -97,7 +97,7 @@ def test_the_nearest_of_several_images_is_taken(pages):
     assert len(run(pages).train) == 2
     (pages / "p.png").rename(pages / "thumbs" / "p.jpg")
     with pytest.raises(DataError, match="could be"):
-        run(pages, overwrite=True)
+        run(pages, force=True)
 
 
 def test_page_and_alto_of_one_image_are_cut_once(pages):
@@ -160,7 +160,7 @@ def test_an_alto_file_of_two_pages_uses_both_pages_of_its_tiff(tmp_path):
     means = [load_pages(tmp_path / "data" / "lines" / line.name)[0].mean() for line in report.train]
     assert means == pytest.approx([230, 90], abs=5)
     light.save(pages / "p.tif")
-    assert "it is page 2" in run(pages, overwrite=True).lost_pages[0].reason
+    assert "it is page 2" in run(pages, force=True).lost_pages[0].reason
 
 
 def test_pages_of_the_same_name_do_not_overwrite_each_other(tmp_path):
@@ -175,7 +175,7 @@ def test_an_existing_list_is_kept_unless_told_otherwise(pages):
     run(pages)
     with pytest.raises(DataError, match="exists already"):
         run(pages)
-    run(pages, overwrite=True)
+    run(pages, force=True)
 
 
 def test_nothing_to_cut_is_refused(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -347,3 +348,28 @@ def test_profile(tmp_path, recipe):
     assert sum(document["shares"].values()) == pytest.approx(1)
     assert document["shares"]["backward"] > 0
     assert document["lines_per_step"] == 4
+
+
+def test_texts_that_are_too_long_are_skipped_by_name(tmp_path):
+    recipe = write_data(tmp_path)
+    (tmp_path / "lines" / "1.txt").write_text("abcdef" * 3, encoding="utf-8")  # the network has 16 outputs
+    result = run(recipe, tmp_path / "out", "--set", "schedule.iterations=1")
+    assert "note: 1 texts are longer than the 16 outputs of the network; skipped: 1.png" in result.stderr
+    assert "5 lines to learn from" in result.stderr
+    for number in range(8):
+        (tmp_path / "lines" / f"{number}.txt").write_text("abcdef" * 3, encoding="utf-8")
+    result = run(recipe, tmp_path / "none", code=1)
+    assert "no line to learn from is left; a wider network" in result.stderr
+
+
+def test_a_training_ends_with_its_curves_and_the_next_command(trained, tmp_path, recipe):
+    output = tmp_path / "my run"
+    result = run(recipe, output, "--set", "schedule.iterations=5")
+    data = recipe.parent
+    words = ["htr-export", "ship", str(output / "best_CER.pth"), "-o", "my run.htr"]
+    words += ["--lines", str(data / "lines"), "--list", str(data / "val.ln")]
+    assert f"next     {shlex.join(words)}" in result.stdout
+    page = (trained[0] / "report.html").read_text(encoding="utf-8")
+    assert page.count("<polyline") == 4
+    assert "CER, last" in page
+    assert "<script" not in page

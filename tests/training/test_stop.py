@@ -161,5 +161,5 @@ def test_cutting_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     assert "from 3 pages" in resumed.stdout
     assert len((tmp_path / "out" / "train.ln").read_text(encoding="utf-8").splitlines()) == 6
     # A page that was changed meanwhile, or other options: nothing is taken over.
-    assert CliRunner().invoke(main, ["cut", *options, "--overwrite"]).exit_code == 0
+    assert CliRunner().invoke(main, ["cut", *options, "--force"]).exit_code == 0
     assert tried[4:] == ["a", "b", "c"]

@@ -163,7 +163,7 @@ def test_an_existing_list_is_kept_unless_told_otherwise(tmp_path):
     synthesize(options(tmp_path, "Haus\n"))
     with pytest.raises(DataError, match="exists already"):
         synthesize(options(tmp_path, "Hof\n"))
-    synthesize(options(tmp_path, "Hof\n", overwrite=True))
+    synthesize(options(tmp_path, "Hof\n", force=True))
     assert read_lines(tmp_path / "data" / "lines")[0].text == "Hof"
 
 

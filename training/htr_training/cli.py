@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from htr_engines.console import HtrGroup, echo, hint
+from htr_export.preflight import check_output, force_option
 
 if TYPE_CHECKING:
     from htr_engines.charset import Charset
@@ -143,8 +144,10 @@ def profile(recipe: Path, changes: tuple[str, ...], steps: int, output: Path | N
 @main.command()
 @click.argument("checkpoint", type=EXISTING_FILE)
 @click.option("-o", "--output", type=ANY_PATH, required=True, help="File to write.")
-def slim(checkpoint: Path, output: Path) -> None:
+@force_option
+def slim(checkpoint: Path, output: Path, *, force: bool) -> None:
     """Leave out of CHECKPOINT what only resuming needs; it can be evaluated, exported and fine-tuned."""
+    check_output(output, force=force)
     from htr_export.checkpoint import read_checkpoint
     from htr_training.state import slim as leave_out
     from htr_training.state import write
@@ -190,7 +193,7 @@ def check(data: Path, charset: str | None, width: int, as_json: bool) -> None:
 )
 @click.option("--val", type=click.FloatRange(0, 0.9), default=0.0, show_default=True, help="Share of pages for val.ln.")
 @click.option("--workers", type=click.IntRange(1), help="Number of processes.  [default: one per core]")
-@click.option("--overwrite", is_flag=True, help="Replace existing lists and their lines.")
+@click.option("--force", is_flag=True, help="Replace existing lists and their lines.")
 def cut(pages: tuple[Path, ...], **options: Any) -> None:  # noqa: ANN401
     """Cut PAGES into lines: PAGE or ALTO XML files with their images, or folders of them."""
     from htr_engines.console import show_progress
@@ -227,7 +230,7 @@ def cut(pages: tuple[Path, ...], **options: Any) -> None:  # noqa: ANN401
     help="Of the images.",
 )
 @click.option("--workers", type=click.IntRange(1), help="Number of processes.  [default: one per core]")
-@click.option("--overwrite", is_flag=True, help="Replace an existing list and its lines.")
+@click.option("--force", is_flag=True, help="Replace an existing list and its lines.")
 def synth(**options: Any) -> None:  # noqa: ANN401
     """Render lines of text in handwriting fonts, as a data set to train on."""
     from htr_engines.console import show_progress

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from htr_training.readings import Evaluation, ReadLine
 
 SCHEMA_VERSION = 1
-WORST = 50  # lines with pictures
-SHOWN = 40  # rows of the other tables
+WORST = 20  # lines with pictures; lines.tsv has all
+SHOWN = 15  # rows of the other tables; report.json has all
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ class Reader {
       const auto height = static_cast<std::size_t>(spec.height), width = static_cast<std::size_t>(spec.width);
       htr::write_npy(arguments_.dump_tensor, {tensors_.size() / height / width, height, width}, tensors_);
     }
+    if (failed_) say(std::to_string(failed_) + " of " + std::to_string(lines_) + " failed");
     return failed_ ? failed_code : 0;
   }
 
@@ -82,8 +83,9 @@ class Reader {
   }
 
   void print(const Page& page, const htr::Reading* reading) {
+    ++lines_;
     if (!reading) {
-      failed_ = true;
+      ++failed_;
       say("Error: " + page.error);
     } else if (const std::string doubt = htr::doubt(page.image); !doubt.empty()) {
       say("Warning: " + page.name + ": " + doubt);
@@ -100,7 +102,7 @@ class Reader {
   htr::Recognizer recognizer_;
   std::vector<Page> waiting_;
   int images_ = 0;  // among those
-  bool failed_ = false;
+  int failed_ = 0, lines_ = 0;
   htr::Bytes tensors_;
 };
 

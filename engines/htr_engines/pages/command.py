@@ -10,6 +10,7 @@ from importlib.metadata import version
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 
+from htr_engines.console import echo
 from htr_engines.errors import DataError, ImageError
 from htr_engines.files import atomic_path, read_file
 from htr_engines.pages.formats import SUFFIXES, PageFormat, to_document, to_hocr, to_jsonl, to_text
@@ -102,13 +103,21 @@ def read_documents(
         tally.documents += 1
         tally.lines += sum(line.reading is not None for page in readings for line in page.lines)
         if target is None:
-            sys.stdout.write(content.decode("utf-8"))
-            sys.stdout.flush()
+            _print(content.decode("utf-8"))
         else:
             with atomic_path(target) as temporary:
                 temporary.write_bytes(content)
             journal.add(target)
     return tally
+
+
+def _print(text: str) -> None:
+    """Print text as it is, but in a terminal above the bar."""
+    if sys.stdout.isatty():
+        echo(text.removesuffix("\n"), several_lines=True)
+    else:
+        sys.stdout.write(text)
+        sys.stdout.flush()
 
 
 def _read(

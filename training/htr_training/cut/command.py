@@ -38,7 +38,7 @@ class CutOptions:
     image_format: str = "jpg"  # or "png"
     val: float = 0.0  # share of the pages whose lines go to val.ln
     workers: int | None = None  # processes; None means one per core
-    overwrite: bool = False
+    force: bool = False
 
 
 def cut(options: CutOptions, progress: Progress = SILENT) -> CutReport:
@@ -54,14 +54,14 @@ def cut(options: CutOptions, progress: Progress = SILENT) -> CutReport:
         DataError: if no line can be cut, or a list exists already.
     """
     for name in LISTS:
-        if (options.output / name).exists() and not options.overwrite:
-            raise DataError(f"{options.output / name} exists already; give another folder or --overwrite")
+        if (options.output / name).exists() and not options.force:
+            raise DataError(f"{options.output / name} exists already; give another folder or --force")
     sheets, left_out = find_sheets(options.sources, options.images)
     (options.output / "lines").mkdir(parents=True, exist_ok=True)
     pages: list[Sequence[CutLine]] = []
     progress.total(len(sheets))
     unfinished = options.output / ".cut.unfinished"
-    key = (replace(options, workers=None, overwrite=False), [_identity(sheet) for sheet in sheets])
+    key = (replace(options, workers=None, force=False), [_identity(sheet) for sheet in sheets])
     for result in resume_jobs(
         unfinished, key, CutPage, partial(_cut_sheet, options=options), sheets, options.workers, 1
     ):

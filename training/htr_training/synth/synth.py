@@ -41,7 +41,7 @@ class SynthOptions:
     list_name: str = "train.ln"
     image_format: str = "png"  # or "jpg"
     workers: int | None = None  # processes; None means one per core
-    overwrite: bool = False
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def synthesize(options: SynthOptions, progress: Progress = SILENT) -> SynthRepor
         DataError: if there is no font or text, no text can be drawn, or the list exists already.
     """
     list_file = options.output / options.list_name
-    if list_file.exists() and not options.overwrite:
-        raise DataError(f"{list_file} exists already; give another folder or --list, or --overwrite")
+    if list_file.exists() and not options.force:
+        raise DataError(f"{list_file} exists already; give another folder or --list, or --force")
     wanted = read_texts(options.text, options.wrap)
     fonts = find_fonts(options.fonts, "".join(wanted))
     texts, skipped = select_texts(wanted, fonts)
@@ -90,7 +90,7 @@ def synthesize(options: SynthOptions, progress: Progress = SILENT) -> SynthRepor
     names = []
     progress.total(len(jobs))
     unfinished = options.output / f".{options.list_name}.unfinished"
-    key = (replace(options, workers=None, overwrite=False), jobs)
+    key = (replace(options, workers=None, force=False), jobs)
     for name in resume_jobs(unfinished, key, str, partial(_render, options=options), jobs, options.workers, CHUNK):
         names.append(name)
         progress.advance()
