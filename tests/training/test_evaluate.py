@@ -71,7 +71,7 @@ def test_report_files(report):
     assert rates == sorted(rates, reverse=True)
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == 8
-    assert "By character" in page
+    assert page.index("The worst lines") < page.index("By length") < page.index("Characters with most errors")
 
 
 def test_report_escapes_what_it_shows(tmp_path, checkpoint, lines_dir):

@@ -353,7 +353,7 @@ def test_profile(tmp_path, recipe):
 def test_texts_that_are_too_long_are_skipped_by_name(tmp_path):
     recipe = write_data(tmp_path)
     (tmp_path / "lines" / "1.txt").write_text("abcdef" * 3, encoding="utf-8")  # the network has 16 outputs
-    result = run(recipe, tmp_path / "out", "--set", "schedule.iterations=1")
+    result = run(recipe, tmp_path / "out", "--set", "schedule.iterations=3")
     assert "note: 1 texts are longer than the 16 outputs of the network; skipped: 1.png" in result.stderr
     assert "5 lines to learn from" in result.stderr
     for number in range(8):
