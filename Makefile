@@ -3,12 +3,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := cpu,hub,openvino,pages,rtx,train,dev
+EXTRAS := cpu,hub,openvino,pages,rtx,serve,train,dev
 DEMO := demo-output
 CPP := build/cpp
 CPP_HEADERS := build/cpp-headers
+SCALE := build/scale
 
-.PHONY: install demo test quality wheel cpp test-cpp test-cpp-arm64 web-page web test-web clean
+.PHONY: install demo test test-scale quality wheel cpp test-cpp test-cpp-arm64 web-page web test-web clean
 
 install: $(VENV)/.installed
 
@@ -32,6 +33,18 @@ demo: install
 
 test: install
 	$(BIN)/pytest
+
+# The service and the model repository, against the real tritonserver and its clients, which need an environment of their
+# own.
+test-scale: install
+	mkdir -p $(SCALE)
+	$(BIN)/htr-export strip training/demo/demo.pth -o $(SCALE)/demo.safetensors
+	$(BIN)/htr-export onnx $(SCALE)/demo.safetensors -o $(SCALE)/demo.onnx
+	$(BIN)/htr-export bundle $(SCALE)/demo.onnx -o $(SCALE)/demo.htr
+	$(PYTHON) -m venv $(SCALE)/venv
+	$(SCALE)/venv/bin/pip install --quiet --editable '.[cpu,pages,serve]' nvidia-pytriton 'tritonclient[http,grpc]' \
+		schemathesis pytest httpx
+	HTR_SCALE_BUNDLE=$(abspath $(SCALE)/demo.htr) $(SCALE)/venv/bin/pytest tests/scale
 
 quality: install
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ from htr_export.inspect_command import inspect_command
 from htr_export.onnx.options import chosen_options, onnx_options
 from htr_export.preflight import check_lines, check_output, check_packages, force_option
 from htr_export.search.command import search_command
+from htr_export.triton.command import triton_command
 from htr_export.trt.command import trt_command
 from htr_export.validation.command import MIN_CHARACTERS, lines_options, validate_command
 
@@ -153,6 +154,7 @@ def onnx(
 
 main.add_command(validate_command)
 main.add_command(search_command)
+main.add_command(triton_command)
 main.add_command(trt_command)
 main.add_command(doctor_command)
 main.add_command(inspect_command)

@@ -40,6 +40,7 @@ EXTRAS = {
     "openvino": "openvino",
     "lxml": "pages",
     "huggingface_hub": "hub",
+    **dict.fromkeys(("starlette", "uvicorn", "prometheus_client", "multipart"), "serve"),
 }
 
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 PAGE_HEIGHT, PAGE_ASPECT = 500, 3  # pixels from which, and times its height up to which, an image may be a page
 FAINTEST = 25  # levels of grey between the paper and the darkest pixel of a line that can be read
-SAMPLED = 4  # every so many pixels tell the paper's grey; the median of all would take as long as decoding
 _CHANNELS = {1, 3, 4}  # grey, RGB, RGBA
 _ACCEPTED = (
     "give a path, bytes, an open file, a PIL image, or an array [H,W], [H,W,3] or [H,W,4] of uint8, "
@@ -65,10 +64,15 @@ def doubt(grey_HW: NDArray[np.uint8]) -> str | None:
             f"it looks like a page ({width} x {height} pixels), not like a line; find its lines first, "
             "for example with 'kraken -a -i page.jpg page.xml segment -bl', and read page.xml"
         )
-    paper = np.median(grey_HW[::SAMPLED, ::SAMPLED])
-    if float(paper) - float(grey_HW.min()) < FAINTEST:
+    if _median(grey_HW) - float(grey_HW.min()) < FAINTEST:
         return "it holds no ink: nothing on it is darker than its paper"
     return None
+
+
+def _median(grey_HW: NDArray[np.uint8]) -> float:
+    """Return numpy's median by counting, in a tenth of its time."""
+    up_to_L = np.cumsum(Image.fromarray(grey_HW).histogram())
+    return float(np.searchsorted(up_to_L, [(grey_HW.size + 1) // 2, grey_HW.size // 2 + 1]).mean())
 
 
 def _array_to_grey(values: NDArray[Any], alpha: Alpha) -> NDArray[np.uint8]:

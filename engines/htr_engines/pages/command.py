@@ -99,7 +99,7 @@ def read_documents(
                 on_lines(total=total, advance=lines)
             continue
         readings = [_read(reader, sheet, options, fail, total, on_lines) for sheet in pages]
-        content = _content(pages[0].xml, readings, bundle, options)
+        content = to_content(pages[0].xml, readings, bundle, options.format, words=options.words, keep=options.keep)
         tally.documents += 1
         tally.lines += sum(line.reading is not None for page in readings for line in page.lines)
         if target is None:
@@ -146,14 +146,32 @@ def _read(
     return page
 
 
-def _content(xml: Path, pages: Sequence[PageReading], bundle: str, options: PageOptions) -> bytes:
+def to_content(
+    xml: Path,
+    pages: Sequence[PageReading],
+    bundle: str,
+    wanted: PageFormat,
+    *,
+    words: bool = False,
+    keep: bool = False,
+) -> bytes:
+    """Return what was read on the pages of a document in the format wanted, UTF-8.
+
+    Args:
+        xml: the document.
+        pages: all of its pages.
+        bundle: that read them: its name and fingerprint.
+        wanted: the format.
+        words: PAGE: write words with outlines too.
+        keep: leave the text that was there as a further alternative.
+    """
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     stamp = Stamp(SOFTWARE, version("htr-export"), bundle, now)
-    if options.format == "xml":
-        return to_document(xml, pages, stamp, words=options.words, keep=options.keep)
-    if options.format == "hocr":
+    if wanted == "xml":
+        return to_document(xml, pages, stamp, words=words, keep=keep)
+    if wanted == "hocr":
         return to_hocr(pages, stamp).encode()
-    return (to_text(pages) if options.format == "text" else to_jsonl(pages, str(xml))).encode()
+    return (to_text(pages) if wanted == "text" else to_jsonl(pages, str(xml))).encode()
 
 
 def _targets(documents: Sequence[Sequence[Sheet]], options: PageOptions) -> list[Path | None]:

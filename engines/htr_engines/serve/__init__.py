@@ -1,0 +1,1 @@
+"""``htr-serve``: a bundle behind HTTP, for those without Triton."""

@@ -1,0 +1,1 @@
+"""``htr-export triton``: a bundle as a model repository of NVIDIA Triton."""
