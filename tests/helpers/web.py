@@ -7,6 +7,7 @@ import functools
 import http.server
 import threading
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +28,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         super().__init__(*arguments, **options)
 
     def translate_path(self, path):
-        first, _, rest = path.split("?")[0].lstrip("/").partition("/")
+        first, _, rest = unquote(path.split("?")[0]).lstrip("/").partition("/")
         if first in self.folders:
             return str(self.folders[first] / rest)
         return str(self.folders[""] / first / rest) if "" in self.folders else str(self.folders["lib"] / "none")

@@ -117,7 +117,7 @@ async function readLine(
   group: Group, name: string, image: GreyImage, line: PageLine, outline: (start: number, end: number) => Point[],
 ): Promise<void> {
   const result = { file: group.file, name, image, reading: await recognizer!.read(image) };
-  writeLine(line, result.reading, outline);
+  writeLine(line, result.reading, image.width, outline);
   show(result);
   group.results.push(result);
   await new Promise((resolve) => setTimeout(resolve)); // lets the browser draw
@@ -129,7 +129,7 @@ async function readImage(file: File): Promise<void> {
   if (height >= 500 && width < 3 * height)
     complain(`${file.name} looks like a page, not like a line; give its PAGE or ALTO file with it`);
   const outline = (left: number, right: number): Point[] => [[left, 0], [right, 0], [right, height], [left, height]];
-  const page = newPage(file.name, width, height, [{ id: "line", polygon: outline(0, width) }]);
+  const page = newPage(file.name, width, height, ["line"]);
   const group = { file: file.name, page, results: [] };
   groups.push(group);
   await readLine(group, "", image, page.lines[0]!, outline);
@@ -138,23 +138,23 @@ async function readImage(file: File): Promise<void> {
 /** Read the lines of a page. Those of ALTO are written as PAGE, in pixels. */
 async function readPage(given: PageDocument, file: File): Promise<void> {
   const image = await recognizer!.load(file);
-  const cuts = cutLines(image, given.lines, scaleOf(given, image));
-  const whole = cuts.map((cut) => (cut instanceof DataError ? [] : cut.outline(0, cut.image.width)));
   const ids = given.lines.map(({ id }, index) => id || `line_${index + 1}`);
-  const alto = given.form === "ALTO";
-  const page = alto ? newPage(file.name, image.width, image.height, ids.map((id, at) => ({ id, polygon: whole[at]! }))) : given;
+  const page = given.form === "ALTO" ? newPage(file.name, image.width, image.height, ids) : given;
   const [across, down] = scaleOf(page, image);
   const group = { file: file.name, page, results: [] };
   groups.push(group);
   const failed: string[] = [];
-  for (const [index, cut] of cuts.entries()) {
-    say(`Reading line ${index + 1} of ${cuts.length}…`);
-    if (cut instanceof DataError) failed.push(`${ids[index]}: ${cut.message}`);
+  let index = 0;
+  for (const cut of cutLines(image, given.lines, scaleOf(given, image))) {
+    const id = ids[index]!;
+    const line = page.lines[index++]!;
+    say(`Reading line ${index} of ${ids.length}…`);
+    if (cut instanceof DataError) failed.push(`${id}: ${cut.message}`);
     else
-      await readLine(group, ids[index]!, cut.image, page.lines[index]!, (start, end) =>
+      await readLine(group, id, cut.image, line, (start, end) =>
         cut.outline(start, end).map(([x, y]) => [x / across, y / down]));
   }
-  if (failed.length) complain(`${failed.length} of ${cuts.length} lines could not be cut: ${failed.join("; ")}`);
+  if (failed.length) complain(`${failed.length} of ${ids.length} lines could not be cut: ${failed.join("; ")}`);
 }
 
 const isXml = (file: File): boolean => /\.xml$/i.test(file.name) || /xml$/.test(file.type) && !/svg/.test(file.type);

@@ -91,8 +91,6 @@ function heightOf(polygon: Point[]): number {
   return enclosedArea(polygon) / Math.hypot(right - left, bottom - top);
 }
 
-const median = (values: number[]): number => values.sort((left, right) => left - right)[values.length >> 1]!;
-
 /** Tell of every pixel of the page whether it is inside a polygon. */
 function maskOf(polygon: Point[], page: GreyImage): (x: number, y: number) => boolean {
   const box = boxOf(polygon).map(Math.round);
@@ -106,51 +104,62 @@ function maskOf(polygon: Point[], page: GreyImage): (x: number, y: number) => bo
   return (x, y) => x >= left && y >= top && x < left + width && y < top + height && data[4 * ((y - top) * width + x - left) + 3]! > 127;
 }
 
+/** The grey in the middle of a histogram; of an empty one, none. */
+function medianGrey(counts: Uint32Array): number | undefined {
+  let rank = counts.reduce((sum, count) => sum + count, 0) >> 1;
+  return rank ? counts.findIndex((count) => (rank -= count) < 0) : undefined;
+}
+
 /** Lay a curve level, `STEP` columns for each of its points, and paint over with paper what lies outside the polygon. */
 function straighten(page: GreyImage, polygon: Point[], upper: Point[], lower: Point[], height: number): GreyImage {
   const width = (upper.length - 1) * STEP;
   const inside = maskOf(polygon, page);
   const pixels = new Uint8Array(width * height);
   const outside: number[] = [];
-  const tones: number[][] = Array.from({ length: Math.ceil(width / height) }, () => []);
+  const [every, ...tones] = Array.from({ length: 1 + Math.ceil(width / height) }, () => new Uint32Array(256));
+  const [right, bottom] = [page.width - 1, page.height - 1];
   const grey = (x: number, y: number): number =>
-    page.pixels[Math.min(Math.max(y, 0), page.height - 1) * page.width + Math.min(Math.max(x, 0), page.width - 1)]!;
+    page.pixels[Math.min(Math.max(y, 0), bottom) * page.width + Math.min(Math.max(x, 0), right)]!;
   for (let column = 0; column < width; column++) {
     const [at, share] = [Math.floor(column / STEP), ((column + 0.5) % STEP) / STEP];
     const [high, low] = [upper, lower].map((edge) => moved(edge[at]!, subtract(edge[at + 1]!, edge[at]!), share));
+    const [stepX, stepY] = [(low![0] - high![0]) / height, (low![1] - high![1]) / height];
     for (let row = 0; row < height; row++) {
-      const [x, y] = moved(high!, subtract(low!, high!), (row + 0.5) / height);
-      const [left, top] = [Math.floor(x - 0.5), Math.floor(y - 0.5)];
-      const [across, down] = [x - 0.5 - left, y - 0.5 - top];
+      const x = high![0] + stepX * (row + 0.5), y = high![1] + stepY * (row + 0.5);
+      const left = Math.floor(x - 0.5), top = Math.floor(y - 0.5);
+      const across = x - 0.5 - left, down = y - 0.5 - top;
       const above = grey(left, top) * (1 - across) + grey(left + 1, top) * across;
       const below = grey(left, top + 1) * (1 - across) + grey(left + 1, top + 1) * across;
-      const value = (pixels[row * width + column] = Math.round(above * (1 - down) + below * down));
-      if (inside(Math.floor(x), Math.floor(y))) tones[Math.floor(column / height)]!.push(value);
-      else outside.push(row * width + column);
+      const value = Math.round(above * (1 - down) + below * down);
+      pixels[row * width + column] = value;
+      if (!inside(Math.floor(x), Math.floor(y))) outside.push(row * width + column);
+      else {
+        every![value]!++;
+        tones[Math.floor(column / height)]![value]!++;
+      }
     }
   }
-  const every = median(tones.flat());
-  if (every === undefined) throw new DataError("its outline encloses nothing");
-  const papers = tones.map((values) => (values.length > height ? median(values) : every));
+  const paper = medianGrey(every!);
+  if (paper === undefined) throw new DataError("its outline encloses nothing");
+  const papers = tones.map((counts) => medianGrey(counts) ?? paper);
   for (const place of outside) pixels[place] = papers[Math.floor((place % width) / height)]!;
   return { width, height, pixels };
 }
 
-/** Cut lines out of a page. Those that cannot be cut give an error. */
-export function cutLines(page: GreyImage, lines: PageLine[], scale: Point): (CutLine | DataError)[] {
+/** Cut lines out of a page, one after the other. Those that cannot be cut give an error. */
+export function* cutLines(page: GreyImage, lines: PageLine[], scale: Point): Generator<CutLine | DataError> {
   const scaled = lines.map(({ polygon, baseline }) =>
     [polygon, baseline].map((points) => points.map(([x, y]) => [
       Math.min(Math.max(x * scale[0], 0), page.width), Math.min(Math.max(y * scale[1], 0), page.height)] as const)));
   const heights = scaled.filter(([polygon]) => polygon!.length > 2).map(([polygon]) => heightOf(polygon!));
-  const usual = heights.length ? median(heights) : page.height / 30;
-  return scaled.map(([polygon, baseline]) => {
+  const usual = heights.sort((left, right) => left - right)[heights.length >> 1] ?? page.height / 30;
+  for (const [polygon, baseline] of scaled)
     try {
-      return cutLine(page, polygon!, baseline!, usual);
+      yield cutLine(page, polygon!, baseline!, usual);
     } catch (error) {
-      if (error instanceof DataError) return error;
-      throw error;
+      if (!(error instanceof DataError)) throw error;
+      yield error;
     }
-  });
 }
 
 function cutLine(page: GreyImage, polygon: Point[], baseline: Point[], usual: number): CutLine {

@@ -90,8 +90,8 @@ export function scaleOf(document: PageDocument, image: GreyImage): Point {
   return scale;
 }
 
-/** Make an empty PAGE document for lines that have none; each line is a rectangle or as it stands in `lines`. */
-export function newPage(image: string, width: number, height: number, lines: { id: string; polygon: Point[] }[]): PageDocument {
+/** Make a PAGE document of lines that have neither text nor outlines yet. */
+export function newPage(image: string, width: number, height: number, ids: string[]): PageDocument {
   const xml = document.implementation.createDocument(PAGE_2019, "PcGts");
   const add = (parent: Element, name: string, attributes: Record<string, string> = {}): Element => {
     const element = parent.appendChild(xml.createElementNS(PAGE_2019, name));
@@ -105,15 +105,20 @@ export function newPage(image: string, width: number, height: number, lines: { i
     imageFilename: image, imageWidth: String(width), imageHeight: String(height) });
   const region = add(page, "TextRegion", { id: "region" });
   add(region, "Coords", { points: pointsText([[0, 0], [width, 0], [width, height], [0, height]]) });
-  for (const { id, polygon } of lines) add(add(region, "TextLine", { id }), "Coords", { points: pointsText(polygon) });
+  for (const id of ids) add(region, "TextLine", { id });
   return parsePage(new XMLSerializer().serializeToString(xml));
 }
 
 const pointsText = (points: Point[]): string =>
   points.map(([x, y]) => `${Math.max(0, Math.round(x))},${Math.max(0, Math.round(y))}`).join(" ");
 
-/** Put a reading into a line of PAGE, with words and their outlines in the document's units, in place of its text. */
-export function writeLine(line: PageLine, reading: Reading, outline: (start: number, end: number) => Point[]): void {
+/**
+ * Put a reading into a line of PAGE, with words, in place of its text. `outline` gives the columns of the line's image, of
+ * which there are `width`, in the document's units.
+ */
+export function writeLine(
+  line: PageLine, reading: Reading, width: number, outline: (start: number, end: number) => Point[],
+): void {
   const { element } = line;
   const { ownerDocument: xml, namespaceURI } = element;
   const create = (name: string): Element => xml.createElementNS(namespaceURI, name);
@@ -123,12 +128,17 @@ export function writeLine(line: PageLine, reading: Reading, outline: (start: num
     made.appendChild(create("Unicode")).textContent = text.replace(/[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]/g, "\ufffd");
     return made;
   };
+  const coords = (start: number, end: number): Element => {
+    const made = create("Coords");
+    made.setAttribute("points", pointsText(outline(start, end)));
+    return made;
+  };
+  if (!children(element, "Coords").length) element.prepend(coords(0, width));
   for (const old of [...children(element, "TextEquiv"), ...children(element, "Word")]) old.remove();
   const words = reading.words.map((word, index) => {
     const made = create("Word");
     made.setAttribute("id", `${line.id || "line"}_w${index + 1}`);
-    made.appendChild(create("Coords")).setAttribute("points", pointsText(outline(word.start, word.end)));
-    made.append(equivalent(word.text, word.confidence));
+    made.append(coords(word.start, word.end), equivalent(word.text, word.confidence));
     return made;
   });
   const before = [...element.children].find((one) => !["AlternativeImage", "Coords", "Baseline"].includes(one.localName));
