@@ -3,6 +3,7 @@
 #include <openssl/evp.h>
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -16,41 +17,21 @@ using nlohmann::json;
 constexpr const char* manifest_name = "manifest.json";
 constexpr int largest_axis = 1 << 16;
 
-class Sha256 {
- public:
-  Sha256() : context_(EVP_MD_CTX_new(), EVP_MD_CTX_free) { EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr); }
-  void add(const std::uint8_t* data, std::size_t size) { EVP_DigestUpdate(context_.get(), data, size); }
-  std::string hex() {
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    unsigned size = 0;
-    EVP_DigestFinal_ex(context_.get(), digest, &size);
-    std::string text;
-    for (unsigned index = 0; index < size; ++index)
-      for (int shift : {4, 0}) text += "0123456789abcdef"[digest[index] >> shift & 15];
-    return text;
-  }
-
- private:
-  std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> context_;
-};
-
-struct Hashed {
-  Sha256 digest;
-  Bytes* content;
-};
-
-// Returns the digest of a file, empty if it cannot be read, and its content where that is asked for.
+// Returns the SHA-256 of a file, empty if it cannot be read, and its content where that is asked for.
 std::string hash_file(const std::string& path, Bytes* content) {
-  Hashed hashed{{}, content};
-  const bool done = read_pieces(
-      path,
-      [](const std::uint8_t* data, std::size_t size, void* context) {
-        auto& target = *static_cast<Hashed*>(context);
-        target.digest.add(data, size);
-        if (target.content) target.content->insert(target.content->end(), data, data + size);
-      },
-      &hashed);
-  return done ? hashed.digest.hex() : "";
+  const std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
+  EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr);
+  const bool done = read_pieces(path, [&](const std::uint8_t* data, std::size_t size) {
+    EVP_DigestUpdate(context.get(), data, size);
+    if (content) content->insert(content->end(), data, data + size);
+  });
+  if (!done) return "";
+  std::array<unsigned char, 32> digest{};
+  EVP_DigestFinal_ex(context.get(), digest.data(), nullptr);
+  std::string hex;
+  for (const unsigned char byte : digest)
+    for (int shift : {4, 0}) hex += "0123456789abcdef"[byte >> shift & 15];
+  return hex;
 }
 
 // Returns a name of the manifest; one that leads outside the bundle is refused.

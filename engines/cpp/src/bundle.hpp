@@ -1,6 +1,7 @@
 // A bundle: the folder that holds all a device needs to read lines, and the proof that it does. See engines/FORMAT.md.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -74,7 +75,7 @@ class Bundle {
 std::string file_name(const std::string& path);
 
 // Reads a file in pieces; false if it cannot be read, with errno set.
-bool read_pieces(const std::string& path, void (*piece)(const std::uint8_t*, std::size_t, void*), void* context);
+bool read_pieces(const std::string& path, const std::function<void(const std::uint8_t*, std::size_t)>& piece);
 Bytes read_file(const std::string& path);  // throws std::system_error
 
 // An array of numpy's .npy format, of float32 or uint8.

@@ -11,16 +11,15 @@ namespace htr {
 namespace {
 
 struct Backend {
-  const char* engine;
-  const char* module;  // its file is htr-backend-MODULE.so
+  const char* engine;  // its file is htr-backend-ENGINE.so
   const char* cure;  // how to get it
 };
 
 constexpr std::array<Backend, 4> backends{{
-    {"onnxruntime", "onnxruntime", "build the reader with ONNX Runtime's headers (Debian: libonnxruntime-dev)"},
-    {"openvino", "openvino", "build the reader where CMake finds OpenVINO (PyPI: openvino)"},
-    {"tensorrt", "tensorrt", "build the reader where CMake finds NvInfer.h (JetPack, or TensorRT's packages)"},
-    {"tensorrt-rtx", "tensorrt-rtx", "build the reader where CMake finds TensorRT-RTX"},
+    {"onnxruntime", "build the reader with ONNX Runtime's headers (Debian: libonnxruntime-dev)"},
+    {"openvino", "build the reader where CMake finds OpenVINO (PyPI: openvino)"},
+    {"tensorrt", "build the reader where CMake finds NvInfer.h (JetPack, or TensorRT's packages)"},
+    {"tensorrt-rtx", "build the reader where CMake finds TensorRT-RTX"},
 }};
 
 // The folder of this program or library, where its backends are.
@@ -45,7 +44,7 @@ std::unique_ptr<Engine> open_engine(ModelFile model, const std::string& engine, 
       std::find_if(backends.begin(), backends.end(), [&](const Backend& one) { return engine == one.engine; });
   if (backend == backends.end())
     throw MissingEngine("this reader has no engine " + engine + "; use htr-read of the Python package htr-export");
-  void* module = load_module(std::string("htr-backend-") + backend->module + ".so");
+  void* module = load_module("htr-backend-" + engine + ".so");
   if (!module) {
     const std::string reason = dlerror();
     if (reason.find("No such file") == std::string::npos || reason.find("htr-backend-") == std::string::npos)

@@ -26,7 +26,7 @@ std::string header_field(const std::string& header, const std::string& key) {
 
 std::string file_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
-bool read_pieces(const std::string& path, void (*piece)(const std::uint8_t*, std::size_t, void*), void* context) {
+bool read_pieces(const std::string& path, const std::function<void(const std::uint8_t*, std::size_t)>& piece) {
   // A pipe without a writer would block otherwise.
   const int handle = open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   if (handle < 0) return false;
@@ -40,17 +40,15 @@ bool read_pieces(const std::string& path, void (*piece)(const std::uint8_t*, std
   std::vector<std::uint8_t> buffer(1 << 18);
   for (;;) {
     const std::size_t size = std::fread(buffer.data(), 1, buffer.size(), file.get());
-    if (size) piece(buffer.data(), size, context);
+    if (size) piece(buffer.data(), size);
     if (size < buffer.size()) return !std::ferror(file.get());
   }
 }
 
 Bytes read_file(const std::string& path) {
   Bytes content;
-  const auto append = [](const std::uint8_t* data, std::size_t size, void* target) {
-    static_cast<Bytes*>(target)->insert(static_cast<Bytes*>(target)->end(), data, data + size);
-  };
-  if (!read_pieces(path, append, &content)) throw std::system_error(errno, std::generic_category());
+  const auto append = [&](const std::uint8_t* data, std::size_t size) { content.insert(content.end(), data, data + size); };
+  if (!read_pieces(path, append)) throw std::system_error(errno, std::generic_category());
   return content;
 }
 

@@ -113,18 +113,14 @@ std::string doubt(const GreyImage& image) {
            " pixels), not like a line; find its lines first, for example with "
            "'kraken -a -i page.jpg page.xml segment -bl', and read page.xml";
   std::array<std::size_t, 256> counts{};
-  constexpr int sampled = 4;  // every so many pixels tell the paper's grey
-  std::size_t total = 0;
-  for (int row = 0; row < image.height; row += sampled)
-    for (int column = 0; column < image.width; column += sampled, ++total)
-      ++counts[image.pixels[static_cast<std::size_t>(row) * static_cast<std::size_t>(image.width) + static_cast<std::size_t>(column)]];
+  for (std::uint8_t grey : image.pixels) ++counts[grey];
   const auto ranked = [&](std::size_t rank) {
     int grey = 0;
     for (std::size_t seen = counts[0]; seen <= rank; seen += counts[static_cast<std::size_t>(grey)]) ++grey;
     return grey;
   };
-  const double median = (ranked((total - 1) / 2) + ranked(total / 2)) / 2.0;
-  return median - *std::min_element(image.pixels.begin(), image.pixels.end()) < 25 ? "it holds no ink: nothing on it is darker than its paper" : "";
+  const double median = (ranked((image.pixels.size() - 1) / 2) + ranked(image.pixels.size() / 2)) / 2.0;
+  return median - ranked(0) < 25 ? "it holds no ink: nothing on it is darker than its paper" : "";
 }
 
 std::vector<GreyImage> load_file(const std::string& path, Alpha alpha) {

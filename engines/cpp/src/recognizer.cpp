@@ -14,6 +14,11 @@ Bundle open_bundle(const std::string& folder, const std::string& engine) {
   return bundle;
 }
 
+const std::vector<GreyImage>& only_page(const std::vector<GreyImage>& pages) {
+  if (pages.size() != 1) throw ImageError("the image has " + std::to_string(pages.size()) + " pages; read them one by one");
+  return pages;
+}
+
 void to_pixels(std::vector<Span>& spans, double pixels_per_frame, double width) {
   for (auto& span : spans) {
     span.start = std::min(span.start * pixels_per_frame, width);
@@ -45,15 +50,11 @@ const Preprocessing& Recognizer::preprocessing() const { return state_->spec; }
 const std::string& Recognizer::selection() const { return state_->selection.text; }
 
 Reading Recognizer::read(const std::string& path) {
-  const auto pages = load_file(path, state_->spec.alpha);
-  if (pages.size() != 1) throw ImageError("the image has " + std::to_string(pages.size()) + " pages; read them one by one");
-  return read(pages).at(0);
+  return read(only_page(load_file(path, state_->spec.alpha))).at(0);
 }
 
 Reading Recognizer::read(const std::uint8_t* data, std::size_t size) {
-  const auto pages = load_pages(data, size, state_->spec.alpha, "the image");
-  if (pages.size() != 1) throw ImageError("the image has " + std::to_string(pages.size()) + " pages; read them one by one");
-  return read(pages).at(0);
+  return read(only_page(load_pages(data, size, state_->spec.alpha, "the image"))).at(0);
 }
 
 std::vector<Reading> Recognizer::read(const std::vector<GreyImage>& lines) {

@@ -57,21 +57,17 @@ std::vector<std::size_t> proven_first(const std::vector<Candidate>& ranked) {
 
 // The offers with their reasons, those of one engine and reason together.
 std::string listed(const std::vector<Candidate>& passed, const std::vector<std::string>& reasons) {
-  std::vector<std::pair<std::string, std::string>> keys;
-  std::vector<std::string> names;
-  for (std::size_t index = 0; index < passed.size(); ++index) {
-    const std::pair key(passed[index].engine, reasons[index]);
-    const auto found = std::find(keys.begin(), keys.end(), key);
-    if (found != keys.end()) {
-      names[static_cast<std::size_t>(found - keys.begin())] += ", " + passed[index].model->file;
-    } else {
-      keys.push_back(key);
-      names.push_back(passed[index].model->file);
-    }
-  }
   std::string text;
-  for (std::size_t index = 0; index < keys.size(); ++index)
-    text += (index ? ", " : "") + keys[index].first + " with " + names[index] + " (" + keys[index].second + ")";
+  for (std::size_t first = 0; first < passed.size(); ++first) {
+    std::string names;
+    bool listed_before = false;
+    for (std::size_t index = 0; index < passed.size(); ++index) {
+      if (passed[index].engine != passed[first].engine || reasons[index] != reasons[first]) continue;
+      listed_before = listed_before || index < first;
+      names += (names.empty() ? "" : ", ") + passed[index].model->file;
+    }
+    if (!listed_before) text += (first ? ", " : "") + passed[first].engine + " with " + names + " (" + reasons[first] + ")";
+  }
   return text;
 }
 

@@ -8,35 +8,33 @@
 namespace htr {
 namespace {
 
-// The length of the well-formed character at a place, 0 if there is none.
-std::size_t length_at(const std::string& text, std::size_t at) {
+struct Decoded {
+  unsigned code;  // of what is no UTF-8, the byte
+  std::size_t length;  // 0 for what is no UTF-8
+};
+
+Decoded decoded_at(const std::string& text, std::size_t at) {
   const auto byte = [&](std::size_t index) { return index < text.size() ? static_cast<unsigned char>(text[index]) : 0U; };
   const unsigned first = byte(at);
-  if (first < 0x80) return 1;
+  if (first < 0x80) return {first, 1};
   const std::size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-  if (first < 0xc2 || first > 0xf4) return 0;
-  const unsigned low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
-  const unsigned high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
-  if (byte(at + 1) < low || byte(at + 1) > high) return 0;
-  for (std::size_t index = 2; index < length; ++index)
-    if ((byte(at + index) & 0xc0) != 0x80) return 0;
-  return length;
+  unsigned code = first & 0xffU >> (length + 1);
+  for (std::size_t index = 1; index < length; ++index) {
+    if ((byte(at + index) & 0xc0) != 0x80) return {first, 0};
+    code = code << 6 | (byte(at + index) & 0x3f);
+  }
+  const unsigned least = length == 2 ? 0x80 : length == 3 ? 0x800 : 0x10000;
+  const bool character = first >= 0xc0 && first < 0xf8 && code >= least && code <= 0x10ffff && code >> 11 != 0x1b;
+  return character ? Decoded{code, length} : Decoded{first, 0};
 }
+
+std::size_t length_at(const std::string& text, std::size_t at) { return decoded_at(text, at).length; }
+unsigned code_point(const std::string& character) { return decoded_at(character, 0).code; }
 
 std::string formatted(const char* format, unsigned value) {
   char text[16];
   std::snprintf(text, sizeof text, format, value);
   return text;
-}
-
-unsigned code_point(const std::string& character) {
-  const auto byte = [&](std::size_t index) { return static_cast<unsigned char>(character[index]); };
-  switch (character.size()) {
-    case 1: return byte(0);
-    case 2: return (byte(0) & 0x1fU) << 6 | (byte(1) & 0x3fU);
-    case 3: return (byte(0) & 0xfU) << 12 | (byte(1) & 0x3fU) << 6 | (byte(2) & 0x3fU);
-    default: return (byte(0) & 7U) << 18 | (byte(1) & 0x3fU) << 12 | (byte(2) & 0x3fU) << 6 | (byte(3) & 0x3fU);
-  }
 }
 
 std::string json_span(const Span& span) {
