@@ -163,3 +163,13 @@ def test_the_readme_fits_on_three_screens_and_its_links_exist():
         targets = [*re.findall(r"\]\(([^)#:]+)\)", text), *re.findall(r'src="([^":]+)"', text)]
         assert [target for target in targets if not ((ROOT / paper_name).parent / target).exists()] == []
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 140
+
+
+def test_the_python_of_the_readme_has_the_types_that_it_says(tmp_path):
+    api = pytest.importorskip("mypy.api")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for number, code in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL)):
+        (tmp_path / f"example{number}.py").write_text(code, encoding="utf-8")
+    config = ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(tmp_path / "cache")]
+    said, errors, code = api.run([*config, *map(str, tmp_path.glob("*.py"))])
+    assert code == 0, said + errors
