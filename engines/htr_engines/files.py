@@ -104,7 +104,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """
     prefix, suffix = f".{target.stem}.", f".partial{target.suffix}"
     _prepare_folder(target, prefix, suffix)
-    handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=target.parent)
+    with _named_errors(target, target):
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=target.parent)
     temporary = Path(name)
     try:
         _lock(handle)
@@ -124,7 +125,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     """Yield a new folder beside ``target`` that takes the place of ``target`` if the block ends without an error."""
     prefix = f".{target.name}."
     _prepare_folder(target, prefix, ".partial")
-    temporary = Path(tempfile.mkdtemp(prefix=prefix, suffix=".partial", dir=target.parent))
+    with _named_errors(target, target):
+        temporary = Path(tempfile.mkdtemp(prefix=prefix, suffix=".partial", dir=target.parent))
     handle = os.open(temporary, os.O_RDONLY)
     try:
         _lock(handle)
@@ -164,6 +166,10 @@ def _named_errors(temporary: Path, target: Path) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError):
             full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+            if temporary == target:  # it could not even be made, under whatever name
+                error.filename = str(target)
+            elif error.filename is not None:
+                error.filename = str(error.filename).replace(str(temporary), str(target))
         else:
             full = "No space left" in str(error) or shutil.disk_usage(target.parent).free < FULL_BYTES
         if not full:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -130,3 +131,13 @@ def test_errors_name_the_target_and_not_the_temporary_path(tmp_path, writing):
         raise EngineError(f"ONNX Runtime cannot open {temporary}")
     assert str(raised.value) == f"ONNX Runtime cannot open {target}"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("writer", [atomic_path, atomic_folder])
+def test_an_error_names_the_file_that_was_asked_for(writer):
+    target = Path("/proc/model.htr")  # where nobody can write
+    if not target.parent.is_dir():
+        pytest.skip("needs /proc")
+    with pytest.raises(OSError, match=r"model\.htr") as raised, writer(target):
+        pass
+    assert raised.value.filename == str(target)
