@@ -10,7 +10,8 @@ def write_checkpoint(path: Path, characters: str, size: str = "base") -> None:
     """Write a checkpoint as training does, AdamW's moments included."""
     import torch
 
-    from htr_export.network import PRESETS, HTRConvText, NetworkConfig
+    from htr_export.network.config import PRESETS, NetworkConfig
+    from htr_export.network.model import HTRConvText
 
     torch.manual_seed(2512)
     config = NetworkConfig(len(characters) + 1, **PRESETS[size])

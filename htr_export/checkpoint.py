@@ -25,7 +25,7 @@ from htr_engines.errors import CheckpointError, FileError, UnsafeCheckpointError
 from htr_engines.files import open_file
 from htr_engines.text import shown
 from htr_export.archive import check_archive, check_pickle, some_names
-from htr_export.network import NetworkConfig
+from htr_export.network.config import NetworkConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,7 +141,7 @@ def inference_tensors(state: Mapping[str, Tensor], config: NetworkConfig) -> dic
     Raises:
         CheckpointError: if a tensor is missing, unknown, of a wrong shape or not finite.
     """
-    from htr_export.network import HTRConvText
+    from htr_export.network.model import HTRConvText
 
     with torch.device("meta"):
         expected = HTRConvText(config).state_dict()

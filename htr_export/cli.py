@@ -125,7 +125,7 @@ def onnx(
     weights: str | None,
     *,
     force: bool,
-    **graph: Any,  # noqa: ANN401
+    **graph: Any,  # noqa: ANN401 - those of onnx_options
 ) -> None:
     """Export MODEL (a .safetensors, or a checkpoint with strip's options) to ONNX and prove it equal to PyTorch."""
     charset = chosen_charset(dataset, charset_file)
@@ -140,7 +140,7 @@ def onnx(
         from htr_export.onnx.checks import OnnxTolerance
         from htr_export.onnx.export import export_onnx
 
-        options = chosen_options(**graph)
+        options = chosen_options(graph)
         loaded = load_any(model, charset, weights)
         lines = read_lines(lines_dir, list_file) if lines_dir else []
         checks = export_onnx(loaded, output, options, OnnxTolerance(atol, rtol), lines, progress)
@@ -234,19 +234,15 @@ def ship(
     output: Path,
     lines_dir: Path,
     list_file: Path | None,
-    calibration_list: Path | None,
-    max_cer_increase: float,
-    limit: int | None,
     dataset: str | None,
     charset_file: Path | None,
-    weights: str | None,
     licence: str | None,
     languages: tuple[str, ...],
     data: str | None,
     *,
     accept_few: bool,
     force: bool,
-    **graph: Any,  # noqa: ANN401
+    **settings: Any,  # noqa: ANN401 - those of onnx_options, and what ShipRequest holds under the same names
 ) -> None:
     """Turn a training CHECKPOINT into a validated bundle: strip, onnx, validate and bundle in one go.
 
@@ -265,20 +261,18 @@ def ship(
         from htr_export.ship import ShipRequest
         from htr_export.ship import ship as ship_all
 
+        graph = chosen_options(settings)
         request = ShipRequest(
             checkpoint,
             output,
             lines_dir,
             list_file,
             charset,
-            weights,
-            chosen_options(**graph),
-            calibration_list,
-            max_cer_increase,
-            limit,
-            0 if accept_few else MIN_CHARACTERS,
-            CardOptions(licence, languages, data),
-            force,
+            onnx=graph,
+            min_characters=0 if accept_few else MIN_CHARACTERS,
+            card=CardOptions(licence, languages, data),
+            force=force,
+            **settings,
         )
         for step in ship_all(request, progress):
             _print_step(step)

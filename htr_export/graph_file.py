@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 
-def load_graph(path: Path) -> ModelProto:
-    """Read an ONNX file.
+def load_graph(path: Path | ModelFile) -> ModelProto:
+    """Read an ONNX file, or take the bytes that were read of it.
 
     Raises:
         ExportError: if it is missing, damaged, of an absurd version or size, or keeps its weights elsewhere.
@@ -26,7 +26,7 @@ def load_graph(path: Path) -> ModelProto:
     from google.protobuf.message import DecodeError
 
     try:
-        content = ModelFile(path).content
+        content = (path if isinstance(path, ModelFile) else ModelFile(path)).content
         read_facts(content, str(path))
         return onnx.load_model_from_string(content)
     except EngineError as error:
@@ -36,7 +36,7 @@ def load_graph(path: Path) -> ModelProto:
 
 
 @contextlib.contextmanager
-def foreign_graph(path: Path) -> Iterator[None]:
+def foreign_graph(path: Path | ModelFile) -> Iterator[None]:
     """Turn whatever a library raises over a graph that is not as it should be into one error.
 
     Raises:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import errno
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from htr_engines.backends.base import MAX_MODEL_BYTES
-from htr_engines.charset import Charset
-from htr_engines.documents import parse_json
 from htr_engines.errors import CheckpointError, FileError, one_line
-from htr_engines.files import atomic_path, open_file, sha256_of
+from htr_engines.files import atomic_path, read_file, sha256_of
 from htr_engines.preprocess import Preprocessing
 from htr_export.checkpoint import infer_config, inference_tensors, read_checkpoint
-from htr_export.network import HTRConvText, NetworkConfig
+from htr_export.metadata import FORMAT, PROVENANCE, SCHEMA_VERSION, parse_metadata, read_metadata
+from htr_export.network.model import HTRConvText
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,11 +23,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from htr_engines.charset import Charset
     from htr_export.checkpoint import Checkpoint, Weights
-
-FORMAT = "htr-convtext"
-SCHEMA_VERSION = "1"
-PROVENANCE = ("source_sha256", "weights", "iteration", "best_cer", "best_wer")
+    from htr_export.network.config import NetworkConfig
 
 
 @dataclass(frozen=True)
@@ -113,56 +110,41 @@ def save_model(model: Model, path: Path) -> None:
         raise OSError(errno.EIO, one_line(error), str(path)) from None
 
 
-def load_model(path: Path) -> Model:
+def load_model(path: Path, content: bytes | None = None) -> Model:
     """Read a ``.safetensors`` that :func:`save_model` wrote.
+
+    Args:
+        path: the file.
+        content: of the file, where it has been read already.
 
     Raises:
         CheckpointError: if it is damaged, or not one of ours.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+    from safetensors.torch import load
 
     try:
-        open_file(path, MAX_MODEL_BYTES).close()
+        content = read_file(path, MAX_MODEL_BYTES) if content is None else content
+        tensors = load(content)
     except FileError as error:
         raise CheckpointError(str(error)) from None
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+    except (SafetensorError, KeyError) as error:  # KeyError: of a type that this PyTorch does not have
         raise CheckpointError(
             f"{path} is not a whole safetensors file ({one_line(error)}); strip the checkpoint again"
         ) from None
+    metadata = read_metadata(content, str(path))
     charset, config = parse_metadata(metadata, str(path))
     charset.check_fits(config.num_classes)
     provenance = {name: metadata[name] for name in PROVENANCE if name in metadata}
     return Model(config, charset, inference_tensors(tensors, config), provenance)
 
 
-def parse_metadata(metadata: Mapping[str, str], name: str) -> tuple[Charset, NetworkConfig]:
-    """Read the characters and the network's size from an artefact's metadata.
-
-    Raises:
-        CheckpointError: if the metadata is not ours, or of a version that this release does not know.
-    """
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{name} was not written by htr-export; strip or export the checkpoint with it")
-    if metadata.get("schema_version") != SCHEMA_VERSION:
-        raise CheckpointError(
-            f"{name} has schema version {metadata.get('schema_version')}, this release knows {SCHEMA_VERSION}; "
-            "install the release that wrote it"
-        )
-    try:
-        numbers = parse_json(metadata["network"], dict[str, Any], f"{name}, network", "write it again", CheckpointError)
-        return Charset(metadata["charset"]), NetworkConfig.from_dict(numbers)
-    except KeyError as error:
-        raise CheckpointError(f"{name} has no {error.args[0]!r} in its metadata; write it again") from None
-
-
-def load_any(path: Path, charset: Charset | None = None, weights: Weights | None = None) -> Model:
-    """Read a ``.safetensors`` of ours, or anything else as a training checkpoint."""
+def load_any(
+    path: Path, charset: Charset | None = None, weights: Weights | None = None, content: bytes | None = None
+) -> Model:
+    """Read a ``.safetensors`` of ours, from ``content`` if that is given, or anything else as a training checkpoint."""
     if path.suffix == ".safetensors":
         if charset or weights:
             raise CheckpointError(f"{path} carries its own characters and weights; leave the options for them out")
-        return load_model(path)
+        return load_model(path, content)
     return model_from_checkpoint(read_checkpoint(path), sha256_of(path), charset, weights)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import ModelProto, NodeProto
 
+    from htr_engines.backends.base import ModelFile
+
 LOW = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
@@ -41,7 +43,7 @@ class RoundingEngine(Closeable):
         EngineError: if the file is no ONNX graph.
     """
 
-    def __init__(self, model: Path, threads: int | None = None) -> None:
+    def __init__(self, model: Path | ModelFile, threads: int | None = None) -> None:
         with tempfile.TemporaryDirectory(prefix="htr-export-") as folder:
             rounding = Path(folder) / "rounding.onnx"
             try:
@@ -61,7 +63,7 @@ class RoundingEngine(Closeable):
         self._engine.close()
 
 
-def write_rounding(source: Path, target: Path) -> None:
+def write_rounding(source: Path | ModelFile, target: Path) -> None:
     """Write the float32 graph that rounds as the graph ``source`` does.
 
     Args:

@@ -174,7 +174,6 @@ def _validate(request: ShipRequest, memory: _Memory, progress: Progress) -> Step
         limit=request.limit,
         report=request.report,
         options=ValidationOptions(max_cer_increase=request.max_cer_increase, min_characters=request.min_characters),
-        sha256=memory.sha256,
     )
     engines = installed_engines()
     lines = read_lines(request.lines_dir, request.list_file)[: request.limit]

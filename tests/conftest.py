@@ -16,7 +16,7 @@ import pytest
 from helpers.drawn import CHARSET, draw_line
 
 if TYPE_CHECKING:
-    from htr_export.network import HTRConvText
+    from htr_export.network.model import HTRConvText
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 NEEDS_EXPORT = "needs the extra 'export'"
@@ -44,7 +44,7 @@ def network() -> HTRConvText:
     torch = pytest.importorskip("torch", reason=NEEDS_EXPORT)
     from helpers.small import CONFIG
 
-    from htr_export.network import HTRConvText
+    from htr_export.network.model import HTRConvText
 
     torch.manual_seed(1)
     network = HTRConvText(CONFIG).eval()

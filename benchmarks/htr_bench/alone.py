@@ -24,6 +24,7 @@ class Request:
 
     path: str
     engine: str | None
+    sha256: str | None
     threads: int | None
     batch: int
     height: int
@@ -91,7 +92,7 @@ def main() -> None:
     before = peak_bytes()
     image_N1HW = np.ones((request.batch, 1, request.height, request.width), np.float32)
     try:
-        with Target(Path(request.path), request.engine).open(request.threads) as engine:
+        with Target(Path(request.path), request.engine, request.sha256).open(request.threads) as engine:
             for _ in range(RUNS):
                 infer_lines(engine, image_N1HW)
     except HtrError as error:

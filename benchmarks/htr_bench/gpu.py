@@ -122,9 +122,11 @@ def _parts(base: Request, targets: Sequence[str]) -> Iterator[Part]:
     onnxruntime = "onnxruntime-cuda" if base.device == "cuda" else "onnxruntime"
     for target in parse_targets(targets):
         engine = target.engine or (onnxruntime if target.path.suffix.lower() == ".onnx" else None)
-        request = replace(base, part="file", file=str(target.path), engine=engine)
+        facts = describe(target.path)
+        sha256 = target.sha256 or facts.sha256
+        request = replace(base, part="file", file=str(target.path), engine=engine, sha256=sha256)
         name = f"{engine}:{target.path.name}" if engine else target.path.name
-        yield Part(name, describe(target.path).precision or "fp32", request)
+        yield Part(name, facts.precision or "fp32", request)
 
 
 def run_part(part: Part, seconds: float) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class Request:
     compiled: bool = False  # "torch"
     file: str | None = None  # of "file"
     engine: str | None = None  # of "file"
+    sha256: str | None = None  # of "file"
 
 
 def main() -> None:
@@ -116,7 +117,7 @@ def _open(request: Request, model: Model) -> Iterator[Engine]:
 
         opened: Engine = TorchDevice(model, request.device, request.precision, compiled=request.compiled)
     else:
-        opened = Target(Path(str(request.file)), request.engine).open(None)
+        opened = Target(Path(str(request.file)), request.engine, request.sha256).open(None)
     with opened as engine:
         yield engine
 
@@ -146,7 +147,7 @@ def _accuracy(
     before = _cer(expected, lines)
     return {
         **found,
-        "changed": sum(text != was for text, was in zip(texts, expected, strict=True)),
+        "changed": sum(text != wanted for text, wanted in zip(texts, expected, strict=True)),
         "max_abs": float(np.abs(logits_NTC - expected_NTC).max()),
         "cer_increase": None if cer is None or before is None else cer - before,
     }

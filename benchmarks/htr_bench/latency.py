@@ -112,7 +112,10 @@ def measure(
         DataError: if ``lines_dir`` holds no line that can be read.
     """
     artefacts = {target.path: describe(target.path) for target in targets}
-    results = [TargetResult(target, artefacts[target.path]) for target in targets]
+    results = [
+        TargetResult(replace(target, sha256=target.sha256 or artefacts[target.path].sha256), artefacts[target.path])
+        for target in targets
+    ]
     preprocessing = common_preprocessing(result.artefact for result in results)
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as engines:
         workload = prepare_workload(options.lines_dir, Path(scratch), max(options.batches), preprocessing)
@@ -136,7 +139,7 @@ def _try_alone(result: TargetResult, workload: Workload, options: LatencyOptions
     target, peaks = result.target, {}
     try:
         for batch in options.batches:
-            request = Request(str(target.path), target.engine, options.threads, batch, height, width)
+            request = Request(str(target.path), target.engine, target.sha256, options.threads, batch, height, width)
             peaks[batch] = run_alone(request)
     except HtrError as error:
         return replace(result, failure=str(error), peaks=peaks)

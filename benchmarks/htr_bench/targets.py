@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from htr_engines.bundle import open_bundle
 from htr_engines.errors import BundleError, EngineError
-from htr_export.open_model import all_backends, open_any
+from htr_export.open_model import all_backends, open_any, read_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,7 @@ class Target:
 
     path: Path
     engine: str | None = None  # None for the first that can run the file
+    sha256: str | None = None  # that the file must have
     is_reference: bool = False
 
     @property
@@ -30,10 +31,17 @@ class Target:
         return f"{self.engine}:{self.path}" if self.engine else str(self.path)
 
     def open(self, threads: int | None) -> Engine:
-        """Open the engine."""
+        """Open the engine on the bytes whose hash was compared.
+
+        Raises:
+            EngineError: if the file is another one than was asked for, or the engine cannot run it.
+        """
         if self.path.is_dir():
             open_bundle(self.path)  # raises what is wrong with the bundle
-        return open_any(self.path, self.engine, threads)
+        model = read_model(self.path)
+        if self.sha256 is not None and model.sha256 != self.sha256:
+            raise EngineError(f"{self.path} was changed; copy it again, and leave it alone while it is measured")
+        return open_any(model, self.engine, threads)
 
 
 def parse_targets(texts: Sequence[str], reference: Path | None = None) -> list[Target]:
@@ -48,19 +56,20 @@ def parse_targets(texts: Sequence[str], reference: Path | None = None) -> list[T
     """
     targets = [] if reference is None else [Target(reference, is_reference=True)]
     for text in texts:
-        engine, path = _split(text)
-        targets += [Target(file, engine) for file in _files(path, engine)]
+        targets += _targets(*_split(text))
     return list(dict.fromkeys(targets))
 
 
-def _files(path: Path, engine: str | None) -> list[Path]:
+def _targets(engine: str | None, path: Path) -> list[Target]:
+    alone = [Target(path, engine)]
     if not path.is_dir():
-        return [path]
+        return alone
     try:
-        models = open_bundle(path).models
+        bundle = open_bundle(path)
     except BundleError:
-        return [path]  # reported in its own row when it is opened
-    return [model.file for model in models if engine is None or engine in model.engines] or [path]
+        return alone  # reported in its own row when it is opened
+    files = [model.file for model in bundle.models if engine is None or engine in model.engines]
+    return [Target(file, engine, bundle.digests[file]) for file in files] or alone
 
 
 def _split(text: str) -> tuple[str | None, Path]:

@@ -3,8 +3,3 @@
 Tensor names end in their axes: N batch, C channels, H height, W width, L length in tokens, T frames of the output,
 P patches, D embedding, Q the four positions inside a patch.
 """
-
-from htr_export.network.config import PRESETS, NetworkConfig
-from htr_export.network.model import HTRConvText
-
-__all__ = ["PRESETS", "HTRConvText", "NetworkConfig"]

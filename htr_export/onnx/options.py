@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from htr_export.onnx.export import OnnxOptions
-    from htr_export.precision.precision_map import Method
 
 
 class PrecisionParam(click.ParamType):  # type: ignore[type-arg]  # generic only in later releases of Click
@@ -83,12 +82,13 @@ def onnx_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def chosen_options(
-    *, precision: PrecisionMap, opset: int | None, batch: int | None, width: int | None, calibration: Method | None
-) -> OnnxOptions:
-    """Return what the options of :func:`onnx_options` ask for."""
+def chosen_options(settings: dict[str, Any]) -> OnnxOptions:
+    """Take the options of :func:`onnx_options` out of the settings of a command, and return what they ask for."""
     from htr_export.onnx.export import OnnxOptions
 
+    precision, opset, batch, width, calibration = map(
+        settings.pop, ("precision", "opset", "batch", "width", "calibration")
+    )
     if calibration is not None:
         if precision.calibration.sha256 is not None:
             raise click.UsageError("the precision map says how it is calibrated; leave --calibration out")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,8 +16,8 @@ from htr_export.preflight import check_output, force_option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from htr_export.precision.precision_map import Method, Precision
-    from htr_export.search.inputs import Aim, Judge, SearchRequest, Target
+    from htr_export.precision.precision_map import Precision
+    from htr_export.search.inputs import SearchRequest
     from htr_export.search.search import SearchResult
 
 FILE = click.Path(path_type=Path)
@@ -82,22 +82,11 @@ COLUMNS = 130  # characters that the tables need
 @click.pass_context
 def search_command(
     ctx: click.Context,
-    model: Path,
+    /,
     output: Path,
-    lines_dir: Path,
-    list_file: Path | None,
-    calibration_list: Path | None,
-    calibration: Method,
-    target: Target,
-    aim: Aim,
-    precisions: tuple[Precision, ...],
-    max_cer_increase: float,
-    judge: Judge,
-    limit: int | None,
-    groups: int,
-    threads: int | None,
     as_json: bool,
     force: bool,
+    **settings: Any,  # noqa: ANN401 - the options that SearchRequest holds under the same names
 ) -> None:
     """Find which modules of MODEL (.safetensors, or .onnx in fp32) can be lowered, and write their precision map.
 
@@ -115,23 +104,7 @@ def search_command(
     from htr_export.search.inputs import SearchRequest
     from htr_export.search.report import to_document, verdict, write_outputs
 
-    request = SearchRequest(
-        model,
-        output,
-        lines_dir,
-        list_file,
-        calibration_list,
-        calibration,
-        target,
-        precisions,
-        aim,
-        max_cer_increase,
-        judge,
-        limit,
-        groups,
-        threads,
-    )
-    result = _search(request)
+    result = _search(SearchRequest(output=output, **settings))
     document = to_document(result)
     write_outputs(result, document)
     if as_json:

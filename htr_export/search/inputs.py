@@ -195,7 +195,7 @@ def search_key(request: SearchRequest, lines: SearchLines) -> str:
 
 
 def _read_source(path: Path) -> Source:
-    from htr_export.model import parse_metadata
+    from htr_export.metadata import parse_metadata
     from htr_export.onnx.file import read_onnx
 
     facts = read_onnx(path)

@@ -50,18 +50,14 @@ def lines_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.pass_context
 def validate_command(
     ctx: click.Context,
-    reference: Path,
-    candidate: Path,
+    /,
     lines_dir: Path,
     list_file: Path | None,
     max_cer_increase: float,
-    report: Path | None,
-    limit: int | None,
-    engine: str | None,
-    threads: int | None,
     *,
     accept_few: bool,
     as_json: bool,
+    **settings: Any,  # noqa: ANN401 - the options that ValidationRequest holds under the same names
 ) -> None:
     """Prove on your own lines that an artefact still reads what its reference reads.
 
@@ -74,22 +70,12 @@ def validate_command(
 
     check_lines(lines_dir, list_file)
     from htr_export.validation.parity import ValidationOptions
-    from htr_export.validation.run import ValidationRequest
+    from htr_export.validation.run import ValidationRequest, validate_files
 
-    request = ValidationRequest(
-        reference=reference,
-        candidate=candidate,
-        lines_dir=lines_dir,
-        list_file=list_file,
-        engine=engine,
-        threads=threads,
-        limit=limit,
-        report=report,
-        options=ValidationOptions(
-            max_cer_increase=max_cer_increase, min_characters=0 if accept_few else MIN_CHARACTERS
-        ),
-    )
-    validation = run_with_progress(request)
+    options = ValidationOptions(max_cer_increase, min_characters=0 if accept_few else MIN_CHARACTERS)
+    request = ValidationRequest(lines_dir=lines_dir, list_file=list_file, options=options, **settings)
+    with show_progress("opening the engines") as progress:
+        validation = validate_files(request, progress)
     if as_json:
         from htr_export.reporting import to_json
 
@@ -98,14 +84,6 @@ def validate_command(
         print_summary(validation, request)
     if not validation.result.passed:
         ctx.exit(3)
-
-
-def run_with_progress(request: ValidationRequest) -> Validation:
-    """Validate under a progress bar on stderr."""
-    from htr_export.validation.run import validate_files
-
-    with show_progress("opening the engines") as progress:
-        return validate_files(request, progress)
 
 
 def print_summary(validation: Validation, request: ValidationRequest) -> None:

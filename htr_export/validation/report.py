@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from htr_engines.backends.base import EngineInfo
+    from htr_engines.backends.base import EngineInfo, ModelFile
     from htr_engines.lines import Line
     from htr_engines.preprocess import Alpha
     from htr_export.validation.result import LineRecord, ValidationResult
@@ -122,12 +122,12 @@ class _Report:
     engines: tuple[EngineVerdict, ...] = ()
 
 
-def describe_side(path: Path, sha256: str, info: EngineInfo, precision: str) -> Side:
+def describe_side(model: ModelFile, info: EngineInfo, precision: str) -> Side:
     """Return the facts of a model file and of the engine that ran it."""
     return Side(
-        file=printable(path.name),
-        sha256=sha256,
-        bytes=path.stat().st_size,
+        file=printable(model.path.name),
+        sha256=model.sha256,
+        bytes=model.path.stat().st_size if model.loaded is None else len(model.loaded),
         engine=info.engine,
         version=info.version,
         device=info.device,

@@ -12,12 +12,13 @@ from htr_engines.lines import fingerprint, read_lines
 from htr_engines.preprocess import Preprocessing
 from htr_engines.progress import SILENT
 from htr_engines.text import printable
-from htr_export.open_model import open_any
+from htr_export.open_model import open_any, read_model
 from htr_export.validation.caching import CachingEngine
 from htr_export.validation.parity import ValidationOptions, ValidationResult, validate
 from htr_export.validation.report import (
     EngineVerdict,
     Inputs,
+    Side,
     describe_side,
     engine_folder,
     prepare_folder,
@@ -27,11 +28,12 @@ from htr_export.validation.report import (
 from htr_export.validation.summary import verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from htr_engines.backends.base import Engine, EngineInfo
     from htr_engines.lines import Line
+    from htr_engines.preprocess import Alpha
     from htr_engines.progress import Progress
 
 PRECISIONS = ("tf32", "fp16", "bf16", "int8")
@@ -49,7 +51,6 @@ class ValidationRequest:
     threads: int | None = None  # of both engines
     limit: int | None = None  # lines, the first of the list
     report: Path | None = None  # folder
-    sha256: Callable[[Path], str] = sha256_of  # of a file
     options: ValidationOptions = field(default_factory=ValidationOptions)
 
 
@@ -92,76 +93,73 @@ def validate_engines(
     lines = listed[: request.limit]
     if request.report is not None:
         prepare_folder(request.report)
-    found: list[tuple[EngineInfo, ValidationResult]] = []
+    reference_file, candidate_file = read_model(request.reference), read_model(request.candidate)
+    found: list[tuple[Side, ValidationResult]] = []
     failed: dict[str, HtrError] = {}
-    with open_any(request.reference, None, request.threads) as opened:
+    with open_any(reference_file, None, request.threads) as opened:
+        charset, preprocessing = _reader_of(opened.info, request.reference)
+        reference_side = describe_side(reference_file, opened.info, "fp32")
         reference = CachingEngine(opened) if len(engines) > 1 else opened
         for name in engines:
             try:
-                candidate = open_any(request.candidate, name, request.threads)
+                candidate = open_any(candidate_file, name, request.threads)
             except (EngineError, MissingExtraError) as error:
                 failed[str(name)] = error
                 continue
             with candidate:
+                _check_same_reader(reference, candidate)
                 progress.step(f"validating on {candidate.info.engine}")
                 progress.total(len(lines))
-                found.append((candidate.info, _validate(request, reference, candidate, lines, progress)))
-        information = opened.info
+                options = replace(request.options, precision=_precision(candidate, request.candidate))
+                result = validate(
+                    reference,
+                    candidate,
+                    lines,
+                    charset=charset,
+                    preprocessing=preprocessing,
+                    options=options,
+                    progress=progress,
+                )
+                found.append((describe_side(candidate_file, candidate.info, options.precision), result))
     if not found:
         raise next(iter(failed.values()))
     progress.step("writing the report")
-    return _report(request, listed, information, found, failed)
-
-
-def _validate(
-    request: ValidationRequest, reference: Engine, candidate: Engine, lines: Sequence[Line], progress: Progress
-) -> ValidationResult:
-    charset, preprocessing = _reader_of(reference.info, request.reference)
-    _check_same_reader(reference, candidate)
-    options = replace(request.options, precision=_precision(candidate, request.candidate))
-    return validate(
-        reference,
-        candidate,
-        lines,
-        charset=charset,
-        preprocessing=preprocessing,
-        options=options,
-        progress=progress,
-    )
+    verdicts = [EngineVerdict(side.engine, result.passed, verdict(result)) for side, result in found]
+    verdicts += [
+        EngineVerdict(name, None, f"not tried: {str(error).split('; ', 1)[0]}") for name, error in failed.items()
+    ]
+    return [
+        _report(request, listed, reference_side, one, verdicts, preprocessing.alpha, further=number > 0)
+        for number, one in enumerate(found)
+    ]
 
 
 def _report(
     request: ValidationRequest,
     listed: Sequence[Line],
-    reference: EngineInfo,
-    found: Sequence[tuple[EngineInfo, ValidationResult]],
-    failed: Mapping[str, HtrError],
-) -> list[Validation]:
-    """Make the documents, each with the verdicts on all engines, and write the reports."""
-    reference_sha256, candidate_sha256 = (request.sha256(path) for path in (request.reference, request.candidate))
-    list_sha256 = request.sha256(request.list_file) if request.list_file else None
-    engines = [EngineVerdict(info.engine, result.passed, verdict(result)) for info, result in found]
-    engines += [
-        EngineVerdict(name, None, f"not tried: {str(error).split('; ', 1)[0]}") for name, error in failed.items()
-    ]
-    alpha = _reader_of(reference, request.reference)[1].alpha
-    validations = []
-    for number, (info, result) in enumerate(found):
-        inputs = Inputs(
-            reference=describe_side(request.reference, reference_sha256, reference, "fp32"),
-            candidate=describe_side(request.candidate, candidate_sha256, info, result.options.precision),
-            list_file=printable(request.list_file.name) if request.list_file else None,
-            list_sha256=list_sha256,
-            lines_listed=len(listed),
-            lines_sha256=fingerprint((line.name, line.sha256, line.truth) for line in result.records),
-        )
-        document = to_document(result, inputs, engines)
-        folder = request.report
-        if folder is not None:
-            folder = engine_folder(folder, info.engine) if number else folder
-            write_report(folder, result, document, listed[: request.limit], alpha=alpha)
-        validations.append(Validation(result, document, folder))
-    return validations
+    reference: Side,
+    found: tuple[Side, ValidationResult],
+    verdicts: Sequence[EngineVerdict],
+    alpha: Alpha,
+    *,
+    further: bool,
+) -> Validation:
+    """Make the document on one engine, with the verdicts on all, and write the report if one is asked for."""
+    candidate, result = found
+    inputs = Inputs(
+        reference=reference,
+        candidate=candidate,
+        list_file=printable(request.list_file.name) if request.list_file else None,
+        list_sha256=sha256_of(request.list_file) if request.list_file else None,
+        lines_listed=len(listed),
+        lines_sha256=fingerprint((line.name, line.sha256, line.truth) for line in result.records),
+    )
+    document = to_document(result, inputs, verdicts)
+    folder = request.report
+    if folder is not None:
+        folder = engine_folder(folder, candidate.engine) if further else folder
+        write_report(folder, result, document, listed[: request.limit], alpha=alpha)
+    return Validation(result, document, folder)
 
 
 def _reader_of(reference: EngineInfo, path: Path) -> tuple[Charset, Preprocessing]:

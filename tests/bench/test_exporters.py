@@ -47,7 +47,8 @@ def test_the_command_measures_what_the_exporters_write(tmp_path, monkeypatch):
         pytest.importorskip(package)
     from htr_engines.charset import Charset
     from htr_export.model import Model, save_model
-    from htr_export.network import HTRConvText, NetworkConfig
+    from htr_export.network.config import NetworkConfig
+    from htr_export.network.model import HTRConvText
 
     def fail(_model, _path):
         raise RuntimeError("it cannot")

@@ -160,7 +160,7 @@ def test_the_reason_of_a_fall_is_told(monkeypatch, code, stderr, reason):
     done = subprocess.CompletedProcess([], code, "", stderr)
     monkeypatch.setattr(alone.subprocess, "run", lambda *_arguments, **_options: done)
     with pytest.raises(EngineError, match=reason):
-        run_alone(Request("model", None, None, 1, 64, 64))
+        run_alone(Request("model", None, None, None, 1, 64, 64))
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +214,20 @@ def test_one_bad_target_exits_1_and_the_others_are_measured(onnx_file, tmp_path)
     assert "does not exist" in result.stdout
     assert "1 of 2 targets failed" in result.stderr
     assert "tiny.onnx" in result.stdout
+
+
+@pytest.mark.parametrize("when", ["before it runs alone", "after"])
+def test_a_file_that_is_swapped_after_it_was_hashed_is_not_measured(onnx_file, tmp_path, monkeypatch, when):
+    def swap(request):
+        peak = run_alone(request) if when == "after" else None
+        copy.write_bytes(onnx_file.read_bytes() + b"\0")
+        return peak or run_alone(request)
+
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(onnx_file.read_bytes())
+    monkeypatch.setattr(latency, "run_alone", swap)
+    [result] = measure([Target(copy)], replace(QUICK, batches=(1,), threads=1))
+    assert "was changed" in str(result.failure)
 
 
 @pytest.mark.parametrize("options", [["--batch", "1,x"], ["--batch", "0"], ["--batch", "1.5"], []])

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ def test_what_could_block_or_never_end_is_refused(tmp_path, read):
         read(fifo)
     for device in ("/dev/zero", "/dev/null"):
         with pytest.raises(FileError, match="no regular file"):
-            read(tmp_path.__class__(device))
+            read(Path(device))
     with pytest.raises(FileError, match="folder"):
         read(tmp_path)
     link = tmp_path / "loop"
@@ -113,14 +112,14 @@ def test_other_errors_pass(tmp_path):
             raise error
 
 
-def test_an_image_that_is_no_regular_file_costs_an_error_and_no_time(tmp_path):
+def test_an_image_that_is_no_regular_file_is_refused_before_it_is_read(tmp_path, monkeypatch):
     fifo = tmp_path / "line.png"
     os.mkfifo(fifo)
-    start = time.monotonic()
-    for path in (fifo, tmp_path.__class__("/dev/zero"), tmp_path / ("x" * 300), tmp_path / "a\0.png"):
-        with pytest.raises(ValueError, match=r"regular|cannot be read|NUL"):
-            load_pages(path)
-    assert time.monotonic() - start < 30
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdopen", None)  # nothing is read from any of them
+        for path in (fifo, Path("/dev/zero"), tmp_path / ("x" * 300), tmp_path / "a\0.png"):
+            with pytest.raises(ValueError, match=r"regular|cannot be read|NUL"):
+                load_pages(path)
     write_text(tmp_path / "a.txt", "a")
 
 

@@ -12,7 +12,8 @@ from helpers.golden_weights import GOLDEN, golden_arrays, read_shapes
 from htr_engines.charset import preset
 from htr_engines.ctc import decode_greedy
 from htr_engines.errors import CheckpointError
-from htr_export.network import PRESETS, HTRConvText, NetworkConfig
+from htr_export.network.config import PRESETS, NetworkConfig
+from htr_export.network.model import HTRConvText
 
 SEEDS = {"iam": 2512, "vnondb": 2513}
 # These weights amplify rounding: float32 is off by up to 1.2e-3, by another amount on each kind of CPU.

@@ -27,7 +27,7 @@ from htr_export.checkpoint import read_checkpoint
 from htr_export.cli import main as htr_export
 from htr_export.inspection import inspect_artefact
 from htr_export.model import load_any, load_model, model_from_checkpoint, save_model
-from htr_export.network import HTRConvText
+from htr_export.network.model import HTRConvText
 from htr_export.precision.precision_map import read_map
 from htr_export.validation.report import load_report
 from htr_training.recipe_file import read_recipe

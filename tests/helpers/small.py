@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from helpers.drawn import CHARSET
-from htr_export.network import HTRConvText, NetworkConfig
+from htr_export.network.config import NetworkConfig
+from htr_export.network.model import HTRConvText
 
 CONFIG = NetworkConfig(
     num_classes=CHARSET.num_classes, embed_dim=32, depth=3, num_heads=2, mobilevit_head_dim=8, image_width=128

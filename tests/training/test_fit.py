@@ -23,7 +23,8 @@ from helpers.small import published_layout
 
 from htr_engines.charset import preset
 from htr_engines.errors import CharsetError
-from htr_export.network import HTRConvText, NetworkConfig
+from htr_export.network.config import NetworkConfig
+from htr_export.network.model import HTRConvText
 from htr_training.cli import main
 from htr_training.data import FittedLines, TrainingBatches, choose_charset, read_split
 from htr_training.errors import TrainingError

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from htr_engines.charset import Charset
     from htr_engines.lines import Line
     from htr_export.checkpoint import Weights
-    from htr_export.network import HTRConvText
+    from htr_export.network.model import HTRConvText
 
 
 @dataclass(frozen=True)

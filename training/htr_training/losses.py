@@ -13,7 +13,7 @@ from htr_training.guide import guide_loss
 from htr_training.tcm import TextualContext, valid
 
 if TYPE_CHECKING:
-    from htr_export.network import HTRConvText
+    from htr_export.network.model import HTRConvText
     from htr_training.recipe import LossRecipe
 
 IGNORED = -100  # the class of places past the end of a text

@@ -12,7 +12,8 @@ import torch
 
 from htr_engines.errors import one_line
 from htr_engines.files import atomic_path
-from htr_export.network import HTRConvText, NetworkConfig
+from htr_export.network.config import NetworkConfig
+from htr_export.network.model import HTRConvText
 from htr_training.errors import TrainingError
 from htr_training.losses import Learner
 from htr_training.optimizer import MovingAverage, make_adamw

@@ -5,6 +5,8 @@ Tensor names end in their axes: N batch, 1 grey channel, H height, W width, T fr
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from htr_engines.errors import EngineError, FileError
-from htr_engines.files import read_file
+from htr_engines.files import read_file, sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,6 +55,11 @@ class ModelFile(os.PathLike[str]):
             return read_file(self.path, MAX_MODEL_BYTES)
         except FileError as error:
             raise EngineError(str(error)) from None
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the bytes that were read, else of what stands there now."""
+        return sha256_of(self.path) if self.loaded is None else hashlib.sha256(self.loaded).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 import warnings
@@ -11,7 +12,11 @@ from click.testing import CliRunner
 from helpers.validation_fakes import make_lines
 
 from htr_engines.charset import Charset
-from htr_export.network import HTRConvText, NetworkConfig
+from htr_engines.files import sha256_of
+from htr_export.network.config import NetworkConfig
+from htr_export.network.model import HTRConvText
+from htr_export.open_model import open_any
+from htr_export.validation import run as validation
 from htr_export.validation.command import validate_command
 from htr_export.validation.report import load_report
 
@@ -91,6 +96,21 @@ def test_a_candidate_of_other_characters_exits_3(files):
     result = run(files, "foreign")
     assert result.exit_code == 3
     assert "charset is not the reference's" in result.stderr
+
+
+def test_files_that_are_swapped_after_they_were_hashed_are_not_opened(files, tmp_path, monkeypatch):
+    def swap(model, *arguments):
+        model.path.write_bytes(b"something else")
+        return open_any(model, *arguments)
+
+    copies = {side: tmp_path / f"{side}.safetensors" for side in ("reference", "candidate")}
+    for copy in copies.values():
+        shutil.copyfile(files["reference"], copy)
+    monkeypatch.setattr(validation, "open_any", swap)
+    result = run({**files, **copies}, "candidate", "--json")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert {document["inputs"][side]["sha256"] for side in copies} == {sha256_of(files["reference"])}
 
 
 def test_json_goes_to_stdout_alone(files):
