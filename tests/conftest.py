@@ -6,8 +6,11 @@ what it exports, and from which one without takes it.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,11 +95,32 @@ def safetensors(exports, checkpoint) -> Path:
 
 
 @pytest.fixture(scope="session")
-def onnx_file(exports, safetensors) -> Path:
+def graphs_once(tmp_path_factory):
+    """Let PyTorch export each graph once in a run, which takes seconds; what follows the export is as ever."""
+    pytest.importorskip("torch", reason=NEEDS_EXPORT)
+    from htr_export.onnx import export
+
+    def write_once(model, path, options):
+        digest = hashlib.sha256(json.dumps([model.metadata(), options.opset, options.batch, options.width]).encode())
+        for name in sorted(model.tensors):
+            digest.update(model.tensors[name].numpy().tobytes())
+        kept = folder / digest.hexdigest()
+        if not kept.exists():
+            write_graph(model, kept, options)
+        shutil.copyfile(kept, path)
+
+    folder, write_graph = tmp_path_factory.mktemp("graphs"), export.write_graph
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(export, "write_graph", write_once)
+        yield
+
+
+@pytest.fixture(scope="session")
+def onnx_file(exports, safetensors, request) -> Path:
     """The network with dynamic axes, its export checked."""
     path = exports / "model.onnx"
     if not path.exists():
-        pytest.importorskip("torch", reason=NEEDS_EXPORT)
+        request.getfixturevalue("graphs_once")
         from htr_export.model import load_model
         from htr_export.onnx.export import export_onnx
 

@@ -126,6 +126,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.usefixtures("graphs_once")
 def test_the_commands_of_the_readme_run(folder, monkeypatch):
     monkeypatch.chdir(folder)
     # What takes longest and has tests of its own: the checks of ONNX at all widths, memory in processes of their own.

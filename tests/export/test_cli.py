@@ -123,21 +123,19 @@ def test_the_next_command_can_be_pasted_into_a_shell(checkpoint, tmp_path):
     assert "htr-export onnx" not in run("strip", checkpoint, "-o", output, "--quiet").stdout
 
 
-def test_a_file_is_hashed_once_in_a_shipment(checkpoint, lines_dir, workspace, tmp_path, monkeypatch):
+@pytest.fixture
+def hashed(monkeypatch):
+    """How often each file is hashed by its path."""
     from htr_engines import files
 
-    hashed = Counter()
-
     def count(path):
-        hashed[path.name if path.suffix != ".json" else str(path)] += 1
+        counts[path.name if path.suffix != ".json" else str(path)] += 1
         return sha256_of(path)
 
-    sha256_of = files.sha256_of
+    counts, sha256_of = Counter(), files.sha256_of
     for name in ("ship", "strip", "validation.run"):
         monkeypatch.setattr(f"htr_export.{name}.sha256_of", count)
-    arguments = ["ship", checkpoint, "-o", tmp_path / "a.htr", "--lines", lines_dir, "--list", workspace / "all.ln"]
-    assert run(*arguments, "--batch", "2", "--width", "128", "--accept-few").exit_code == 0
-    assert hashed[checkpoint.name] == hashed["model.safetensors"] == hashed["model.onnx"] == 1
+    return counts
 
 
 def test_inspect_shows_every_artefact(checkpoint, safetensors, onnx_file, bundle):
@@ -151,7 +149,8 @@ def test_inspect_shows_every_artefact(checkpoint, safetensors, onnx_file, bundle
     assert kinds == ["checkpoint", "model", "onnx", "bundle"]
 
 
-def test_ship_does_it_all_and_nothing_twice(checkpoint, lines_dir, workspace, tmp_path):
+@pytest.mark.usefixtures("graphs_once")
+def test_ship_does_it_all_and_nothing_twice(checkpoint, lines_dir, workspace, tmp_path, hashed):
     arguments = [
         "ship",
         checkpoint,
@@ -171,6 +170,7 @@ def test_ship_does_it_all_and_nothing_twice(checkpoint, lines_dir, workspace, tm
     assert first.exit_code == 0, first.output
     assert "PASSED on 8 lines" in first.stdout
     assert "unchanged" not in first.stdout
+    assert hashed[checkpoint.name] == hashed["model.safetensors"] == hashed["model.onnx"] == 1
     assert run(*arguments).stdout.count("unchanged") == 4
     for engine in ("onnxruntime", "openvino"):
         if find_spec(engine):
@@ -184,6 +184,7 @@ def test_ship_does_it_all_and_nothing_twice(checkpoint, lines_dir, workspace, tm
     assert facts["models"][0]["validation"]["passed"] is True
 
 
+@pytest.mark.usefixtures("graphs_once")
 def test_ship_in_half_precision(checkpoint, lines_dir, workspace, tmp_path):
     arguments = ["ship", checkpoint, "-o", tmp_path / "h.htr", "--lines", lines_dir, "--list", workspace / "all.ln"]
     result = run(

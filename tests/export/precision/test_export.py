@@ -14,6 +14,7 @@ from htr_engines.lines import read_lines
 from htr_export.cli import main
 from htr_export.inspection import inspect_artefact
 from htr_export.model import load_model
+from htr_export.onnx import checks
 from htr_export.onnx.checks import check_lowered
 from htr_export.onnx.export import OnnxOptions, export_onnx
 from htr_export.onnx.file import read_onnx
@@ -22,6 +23,7 @@ from htr_export.precision.precision_map import Calibration, PrecisionMap, Precis
 from htr_export.ship import ShipRequest, ship
 from htr_export.trt import make
 
+pytestmark = pytest.mark.usefixtures("graphs_once")
 MIXED = PrecisionMap("fp16", {"patch_embed": "int8", "head": "fp32"}, Calibration(lines=3))
 
 
@@ -29,7 +31,7 @@ MIXED = PrecisionMap("fp16", {"patch_embed": "int8", "head": "fp32"}, Calibratio
 def exported(workspace, safetensors, lines_dir):
     """A mixed graph of fixed batch and width, and its checks."""
     path = workspace / "fixed.mixed.onnx"
-    options = OnnxOptions(precision_map=MIXED, batch=2, width=64)
+    options = OnnxOptions(precision_map=MIXED, batch=2, width=128)
     return path, export_onnx(load_model(safetensors), path, options, lines=read_lines(lines_dir))
 
 
@@ -44,7 +46,7 @@ def test_a_plan_is_applied_checked_and_told(exported):
     assert facts["precision"] == "mixed"
     assert facts["precision_map"] == {"default": "fp16", "modules": {"patch_embed": "int8", "head": "fp32"}}
     assert (facts["calibration"]["lines"], facts["calibration"]["method"]) == (3, "percentile")
-    assert facts["inputs"] == ["image [2, 1, 64, 64]"]
+    assert facts["inputs"] == ["image [2, 1, 64, 128]"]
 
 
 def test_a_graph_that_went_astray_is_refused(onnx_file, safetensors, tmp_path):
@@ -91,6 +93,7 @@ def test_what_is_no_precision_is_a_mistake_in_the_command(safetensors, tmp_path,
 
 
 def test_trt_parses_the_graph_that_onnx_builds(onnx_file, safetensors, lines_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(checks, "WIDTHS", (256,))
     lines = read_lines(lines_dir)
     built = tmp_path / "built.onnx"
     export_onnx(load_model(safetensors), built, OnnxOptions(precision_map=PrecisionMap("fp16")), lines=lines)
