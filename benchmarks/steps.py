@@ -51,13 +51,7 @@ class Step:
 
 
 def run_step(name: str, command: Sequence[object], limits: Limits = NO_LIMITS, *, first_line: bool = False) -> Step:
-    """Run a command and measure it.
-
-    Args:
-        name: of the step.
-        command: its parts.
-        limits: what it may cost.
-        first_line: measure the time until its first line of output instead of until its end.
+    """Run a command and measure it until its end, or until its first line of output.
 
     Raises:
         EngineError: with the last line of its error output, if it fails.

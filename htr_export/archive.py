@@ -60,11 +60,8 @@ def check_pickle(stream: IO[bytes], name: str) -> None:
     """Refuse a pickle that would take for ever: one of too many instructions, or whose tuples hold each other.
 
     Sixty tuples, each of which holds the one before twice, are a few bytes, and have 2^60 elements for whoever hashes
-    the last one, as a dictionary does with its keys. What else is wrong is for the unpickler to say.
-
-    Args:
-        stream: where the pickle begins; afterwards where it ends.
-        name: that stands for the file in messages.
+    the last one, as a dictionary does with its keys. What else is wrong is for the unpickler to say. The stream is left
+    at the pickle's end.
 
     Raises:
         CheckpointError: if it is such a pickle.

@@ -134,10 +134,6 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def inference_tensors(state: Mapping[str, Tensor], config: NetworkConfig) -> dict[str, Tensor]:
     """Keep what inference needs, as float32.
 
-    Args:
-        state: tensors by name, without wrapper prefixes.
-        config: of the network that they should fill.
-
     Raises:
         CheckpointError: if a tensor is missing, unknown, of a wrong shape or not finite.
     """

@@ -67,13 +67,9 @@ class Model:
 def model_from_checkpoint(
     checkpoint: Checkpoint, source_sha256: str, charset: Charset | None = None, weights: Weights | None = None
 ) -> Model:
-    """Take the inference network out of a training checkpoint.
+    """Take the inference network out of a training checkpoint: the averaged weights (``ema``) where there are some.
 
-    Args:
-        checkpoint: of the published training, of ours, or a bare state dict.
-        source_sha256: of its file.
-        charset: the characters; not needed for checkpoints of our own training.
-        weights: ``ema`` or ``model``; by default ``ema`` where there is one.
+    Checkpoints of our own training carry their characters.
 
     Raises:
         CheckpointError: if it is of another network.
@@ -111,11 +107,7 @@ def save_model(model: Model, path: Path) -> None:
 
 
 def load_model(path: Path, content: bytes | None = None) -> Model:
-    """Read a ``.safetensors`` that :func:`save_model` wrote.
-
-    Args:
-        path: the file.
-        content: of the file, where it has been read already.
+    """Read a ``.safetensors`` that :func:`save_model` wrote, from ``content`` where its file has been read already.
 
     Raises:
         CheckpointError: if it is damaged, or not one of ours.

@@ -125,8 +125,7 @@ def data_uri(grey_HW: NDArray[np.uint8], height: int) -> str:
 def html_environment(package: str) -> Environment:
     """Return the templates ``*.j2`` of a package; every value is escaped unless the template says otherwise.
 
-    Args:
-        package: dotted name of the package whose folder holds the templates; ``page.css.j2`` is there for all.
+    ``page.css.j2`` is there for all.
     """
     try:
         import jinja2

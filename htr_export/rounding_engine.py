@@ -35,10 +35,6 @@ LOW = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 class RoundingEngine(Closeable):
     """ONNX Runtime on the rounding form of a graph.
 
-    Args:
-        model: an ONNX file of any precision.
-        threads: CPU threads; by default all physical cores.
-
     Raises:
         EngineError: if the file is no ONNX graph.
     """
@@ -64,12 +60,7 @@ class RoundingEngine(Closeable):
 
 
 def write_rounding(source: Path | ModelFile, target: Path) -> None:
-    """Write the float32 graph that rounds as the graph ``source`` does.
-
-    Args:
-        source: an ONNX file that :func:`htr_export.precision.lowering.lower` wrote.
-        target: the ONNX file to write.
-    """
+    """Write the float32 graph that rounds as the graph ``source`` does."""
     model = load_graph(source)
     types = _types(model)
     for tensor in model.graph.initializer:

@@ -84,10 +84,6 @@ class Step:
 def ship(request: ShipRequest, progress: Progress = SILENT) -> Iterator[Step]:
     """Turn a checkpoint into a validated bundle.
 
-    Args:
-        request: what to ship.
-        progress: reports the steps; counts the lines of the validation.
-
     Yields:
         Each step when it is done.
 

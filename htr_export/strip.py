@@ -40,13 +40,6 @@ def strip_checkpoint(
 ) -> StripReport:
     """Write the inference network of a checkpoint as ``.safetensors``.
 
-    Args:
-        source: a training checkpoint.
-        target: the file to write.
-        charset: the characters, where the checkpoint does not carry them.
-        weights: ``ema`` or ``model``; by default ``ema`` where there is one.
-        sha256: of ``source``, where it is known.
-
     Raises:
         CheckpointError: if it cannot be read, is unsafe, or is of another network.
         CharsetError: if the characters do not fit the head.

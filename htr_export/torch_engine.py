@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 
 
 class TorchEngine(Closeable):
-    """The network in PyTorch, float32, on the CPU.
-
-    Args:
-        model: a model in memory, a ``.safetensors``, or a checkpoint that carries its character set.
-        threads: CPU threads, of the whole process; by default all physical cores.
-    """
+    """The network in PyTorch, float32, on the CPU, whose threads are set for the whole process."""
 
     def __init__(self, model: Model | Path, threads: int | None = None) -> None:
         before = resident_bytes()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,6 @@ from htr_engines.ctc import decode_greedy
 from htr_engines.errors import HtrError
 from htr_engines.lines import load_batches, read_lines
 from htr_engines.metrics import count_errors
-from htr_export.model import load_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -94,11 +92,21 @@ def peak(request: Request) -> Iterator[dict[str, Any]]:
 
 def run(request: Request) -> Iterator[dict[str, Any]]:
     """Yield what the engine is, how fast it is at each batch size, and how it reads."""
+    # What does not open costs no loading of PyTorch.
+    opened: Engine | None = None
+    if request.file is not None:
+        opened = Target(Path(request.file), request.engine, request.sha256).open(None)
+    from htr_export.model import load_model
+
     model = load_model(Path(request.model))
     lines, image_N1HW = _load(request, model.preprocessing)
     if _is_reference(request):
         yield {"record": "network", "flops_per_line": _flops(model), "lines": len(lines)}
-    with _open(request, model) as engine:
+    if opened is None:
+        from htr_bench.torch_device import TorchDevice
+
+        opened = TorchDevice(model, request.device, request.precision, compiled=request.compiled)
+    with opened as engine:
         info = engine.info
         yield {"record": "engine", "engine": info.engine, "version": info.version, "device": info.device}
         yield {"record": "accuracy", **_accuracy(request, engine, lines, image_N1HW, model.charset)}
@@ -108,18 +116,6 @@ def run(request: Request) -> Iterator[dict[str, Any]]:
 
 def _is_reference(request: Request) -> bool:
     return request.part == "torch" and request.precision == "fp32" and not request.compiled
-
-
-@contextmanager
-def _open(request: Request, model: Model) -> Iterator[Engine]:
-    if request.part == "torch":
-        from htr_bench.torch_device import TorchDevice
-
-        opened: Engine = TorchDevice(model, request.device, request.precision, compiled=request.compiled)
-    else:
-        opened = Target(Path(str(request.file)), request.engine, request.sha256).open(None)
-    with opened as engine:
-        yield engine
 
 
 def _load(request: Request, spec: Preprocessing) -> tuple[list[Line], NDArray[np.float32]]:

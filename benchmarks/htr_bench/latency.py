@@ -103,11 +103,6 @@ def measure(
     Each is first run alone in a process of its own, which gives its peak memory and shields this one from
     those that crash. Then all are opened here and measured in turns.
 
-    Args:
-        targets: what to measure.
-        options: how.
-        progress: told the steps; counts the per cents of the measurement in turns.
-
     Raises:
         DataError: if ``lines_dir`` holds no line that can be read.
     """

@@ -32,12 +32,7 @@ class Timing:
 
 
 def summarise(seconds: Sequence[float], batch: int) -> Timing:
-    """Describe a series of calls.
-
-    Args:
-        seconds: one per call, at least one.
-        batch: lines in a call.
-    """
+    """Describe a series of calls."""
     values = np.asarray(seconds, np.float64)
     found = np.percentile(values, PERCENTILES)
     return Timing(

@@ -25,14 +25,7 @@ def check_device(device: str) -> None:
 
 
 class TorchDevice(Closeable):
-    """The network as PyTorch runs it, weights and activations in one type.
-
-    Args:
-        model: the network.
-        device: ``cuda`` or ``cpu``.
-        precision: one of :data:`DTYPES`; float32 without TF32.
-        compiled: through ``torch.compile``, with CUDA graphs on a GPU.
-    """
+    """The network as PyTorch runs it, weights and activations in one type; float32 without TF32."""
 
     def __init__(self, model: Model, device: str, precision: str, *, compiled: bool = False) -> None:
         check_device(device)

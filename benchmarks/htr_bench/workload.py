@@ -43,13 +43,7 @@ class Workload:
 
 
 def prepare_workload(lines_dir: Path | None, scratch: Path, size: int, preprocessing: Preprocessing) -> Workload:
-    """Load lines, or draw one.
-
-    Args:
-        lines_dir: folder of line images; None for a drawn one.
-        scratch: folder for the drawn line.
-        size: lines wanted.
-        preprocessing: of the networks.
+    """Load ``size`` lines of a folder, or without one draw a line into ``scratch``.
 
     Raises:
         DataError: if no line can be read.

@@ -217,10 +217,7 @@ def _verbosity_option(names: list[str], level: int, text: str) -> click.Option:
 def echo(message: object, *, err: bool = False, several_lines: bool = False) -> None:
     """Print a line in which nothing from outside can break the line or reach the terminal as a command.
 
-    Args:
-        message: what to print.
-        err: on stderr.
-        several_lines: keep the line breaks of the message.
+    Line breaks become spaces unless there are to be ``several_lines``.
     """
     rows = str(message).split("\n") if several_lines else [str(message)]
     text = "\n".join(map(printable, rows))
@@ -295,11 +292,7 @@ def progress(console: Console | None = None) -> Bars:
 
 @contextlib.contextmanager
 def show_progress(what: str) -> Iterator[Progress]:
-    """Show on stderr how far work is; silent where stderr is no terminal.
-
-    Args:
-        what: the first step.
-    """
+    """Show on stderr how far work is; silent where stderr is no terminal."""
     with progress() as bars:
         yield _Bar(bars, what)
 

@@ -6,12 +6,7 @@ wrong and how to fix it; it reaches people as it is.
 
 
 def one_line(error: BaseException | str, *, last: bool = False) -> str:
-    """Return the first line of what a foreign library says of a failure.
-
-    Args:
-        error: the exception, or the text itself.
-        last: return the last line instead, for libraries that put the reason there.
-    """
+    """Return the first line of what a foreign library says of a failure, or the last, where some put the reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if lines:
         return lines[-1 if last else 0]
@@ -45,12 +40,7 @@ class BundleError(HtrError, ValueError):
 
 
 class MissingExtraError(HtrError, ImportError):
-    """A Python package that an optional extra would have brought.
-
-    Args:
-        package: the import name that is missing.
-        extra: the extra of ``htr-export`` that installs it.
-    """
+    """A Python package that an optional extra would have brought."""
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(

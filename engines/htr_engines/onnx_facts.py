@@ -39,11 +39,7 @@ class OnnxFacts:
 
 
 def read_facts(content: bytes, name: str) -> OnnxFacts:
-    """Read the facts of an ONNX file.
-
-    Args:
-        content: of the file.
-        name: that stands for it in messages.
+    """Read the facts of an ONNX file; ``name`` stands for it in messages.
 
     Raises:
         EngineError: if it is damaged, of an absurd version, or keeps tensors in other files, which no hash covers.

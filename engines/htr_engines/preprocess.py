@@ -160,10 +160,6 @@ def _deep_to_grey(values_HW: NDArray[Any]) -> NDArray[np.uint8]:
 def load_line(source: Path | bytes, spec: Preprocessing) -> NDArray[np.float32]:
     """Decode an image and fit it into the network's input.
 
-    Args:
-        source: a file, or its content.
-        spec: the network's line height and width.
-
     Returns:
         float32 [1, height, width], as :func:`fit_line` returns it.
 

@@ -123,11 +123,7 @@ class Recognizer(Closeable):
         return _reading(result)
 
     def read_many(self, images: Iterable[ImageSource], batch_size: int = 1) -> Iterator[Reading]:
-        """Read many lines in order, as :meth:`read_all` does.
-
-        Args:
-            images: each as in :meth:`read`.
-            batch_size: lines per run of the engine.
+        """Read many lines in order, ``batch_size`` at a time; each as in :meth:`read`.
 
         Raises:
             ImageError: at the first one that cannot be read; :meth:`read_all` goes on instead.
@@ -135,12 +131,7 @@ class Recognizer(Closeable):
         return map(_reading, self._read_loaded((("", image) for image in images), batch_size, single=True))
 
     def read_page(self, xml: Path | str, images: Path | None = None, batch_size: int = 1) -> list[PageReading]:
-        """Read the lines of a PAGE or ALTO file.
-
-        Args:
-            xml: the file; its image is found beside it by the name that it gives, or by its own.
-            images: another folder in which the image may be.
-            batch_size: lines per run of the engine.
+        """Read the lines of a PAGE or ALTO file, whose image is beside it or in the folder ``images``.
 
         Returns:
             The pages of the file; most have one.
@@ -163,13 +154,9 @@ class Recognizer(Closeable):
         return self._read_fitted([_Fitted(fit_pixels(line_HW, spec), line_HW.shape) for line_HW in lines])
 
     def read_all(self, sources: Iterable[tuple[str, ImageSource]], batch_size: int = 1) -> Iterator[LineResult]:
-        """Read many images in order; one that cannot be read yields an error and the rest goes on.
+        """Read many images in order; one that cannot be read yields an error and the rest goes on. Each has a name.
 
         Images are decoded ahead of the engine, in threads, so some more than were read are taken from ``sources``.
-
-        Args:
-            sources: names, and the images that they stand for, as in :meth:`read`.
-            batch_size: lines per run of the engine.
         """
         return self._read_loaded(sources, batch_size, single=False)
 

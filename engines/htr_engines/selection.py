@@ -97,12 +97,7 @@ class Selection:
 
 
 def candidates(bundle: Bundle, engine: str | None = None) -> list[Candidate]:
-    """Return the candidates of a bundle, the fastest first.
-
-    Args:
-        bundle: an open bundle.
-        engine: only those of this engine; by default all but engines that are slow to start.
-    """
+    """Return the candidates of a bundle, the fastest first: those of one engine, or of all that are quick to start."""
     ranks = {name: backend.ranks for name, backend in backends().items()}
     wanted = {engine} if engine else {name for name in ranks if ranks[name]}
     found = [Candidate(model, name, bundle) for model in bundle.models for name in model.engines if name in wanted]
@@ -123,13 +118,9 @@ def _by_latency(ranked: list[Candidate]) -> list[Candidate]:
 
 
 def select(bundle: Bundle, engine: str | None = None, threads: int | None = None, streams: int | None = 1) -> Selection:
-    """Open the engine that reads a bundle's lines on this machine.
+    """Open the engine that reads a bundle's lines on this machine, or only the engine asked for.
 
-    Args:
-        bundle: an open bundle.
-        engine: the only one to try; by default all.
-        threads: CPU threads; by default all physical cores.
-        streams: batches that run at the same time, where the engine can; None takes what reads most lines a second.
+    As many batches run at the same time as ``streams`` says; with None, as many as read most lines a second.
 
     Raises:
         EngineError: if nothing opens, with the reasons.

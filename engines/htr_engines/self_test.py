@@ -51,11 +51,6 @@ def check_preprocessing(bundle: Bundle) -> Iterator[Check]:
 def self_test(bundle: Bundle, model: BundledModel, engine: Engine) -> Iterator[Check]:
     """Check preprocessing, logits and text of every golden line, in order.
 
-    Args:
-        bundle: the bundle.
-        model: of the bundle.
-        engine: that has the model open.
-
     Yields:
         The checks.
 

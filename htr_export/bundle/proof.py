@@ -23,10 +23,7 @@ KEPT = ("mode", "lines", "changed", "reference_rates", "candidate_rates", "cer_i
 def add_verdicts(entries: Sequence[dict[str, Any]], digests: Mapping[str, str], reports: Sequence[Path]) -> None:
     """Add to each model's entry its verdicts by engine, and take away the engines on which it failed.
 
-    Args:
-        entries: of the models.
-        digests: file names by SHA-256.
-        reports: of ``htr-export validate``, each on one of the models and one engine.
+    Reports are found by ``digests``, the file names by SHA-256.
 
     Raises:
         BundleError: if a report is about another file, or two are about the same pair.

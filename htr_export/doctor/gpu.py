@@ -147,13 +147,9 @@ class Surroundings:
         return {gpu.capability for gpu in self.nvidia.gpus if gpu.capability is not None}
 
     def too_new_for_driver(self, topic: str, package: str, cuda: int | None, older: str) -> list[Finding]:
-        """Return a problem if the driver does not run programs of a version of CUDA.
+        """Return a problem if the driver does not run programs of the CUDA that a package was built for.
 
-        Args:
-            topic: of the finding.
-            package: what was built for that version.
-            cuda: its major version, None if it is not known.
-            older: the command that installs a package for an older CUDA.
+        The command ``older`` installs one for an older CUDA.
         """
         runs = self.nvidia.cuda
         if cuda is None or runs is None or cuda <= runs:

@@ -84,13 +84,7 @@ def _providers(machine: Machine) -> list[str]:
 
 
 def provider_findings(around: Surroundings, provider: str, topic: str) -> list[Finding]:
-    """Judge one of ONNX Runtime's providers for NVIDIA GPUs.
-
-    Args:
-        around: where it is to run.
-        provider: as its library names it: ``cuda``, ``tensorrt`` or ``nv_tensorrt_rtx``.
-        topic: of the findings.
-    """
+    """Judge one of ONNX Runtime's providers for NVIDIA GPUs, named as its library is: ``cuda``, ``tensorrt``..."""
     machine = around.machine
     present = _onnxruntimes(machine)
     if provider not in _providers(machine):

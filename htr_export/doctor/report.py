@@ -19,12 +19,7 @@ MARKS = {"ok": mark(passed=True), "warning": "!", "problem": mark(passed=False),
 
 
 def to_json(diagnosis: Diagnosis, environment: Mapping[str, Any]) -> str:
-    """Return the diagnosis as JSON.
-
-    Args:
-        diagnosis: what was found.
-        environment: the machine's plain facts, by :mod:`htr_engines.host`.
-    """
+    """Return the diagnosis as JSON."""
     content = {**asdict(diagnosis), "choice": diagnosis.choice}
     return reporting.to_json(reporting.document(KIND, content, environment=environment, schema_version=SCHEMA_VERSION))
 

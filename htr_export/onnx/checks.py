@@ -65,12 +65,7 @@ class _Reference:
 def check_onnx(path: Path, model: Model, batch: int | None, width: int | None, tolerance: OnnxTolerance) -> list[Check]:
     """Check a file's structure, its logits against PyTorch's, and that the rows of a batch do not touch each other.
 
-    Args:
-        path: the ONNX file.
-        model: what it was made from.
-        batch: its fixed batch size, or None.
-        width: its fixed width, or None.
-        tolerance: how far logits may differ.
+    A fixed batch size or width is None where the graph leaves it open.
 
     Returns:
         The checks, all passed.
@@ -115,15 +110,8 @@ def check_lowered(
 ) -> list[Check]:
     """Check that a graph of lower precision is valid, finite and of the reference's direction.
 
-    Whether it reads as well is not for a few lines to say, but for ``htr-export validate``.
-
-    Args:
-        path: the ONNX file.
-        model: what it was made from.
-        precision_map: its precisions.
-        batch: its fixed batch size, or None.
-        width: its fixed width, or None.
-        sample_N1HW: real lines, which int8 needs, since it clips what noise would bring about; without them noise.
+    Whether it reads as well is not for a few lines to say, but for ``htr-export validate``. int8 needs a
+    sample of real lines, since it clips what noise would bring about.
 
     Returns:
         The checks, all passed.

@@ -29,12 +29,6 @@ if TYPE_CHECKING:
 def gather_histograms(model: Path, lines: Iterable[Line], spec: Preprocessing, batch: int = 1) -> dict[str, Histogram]:
     """Run a float32 graph on lines and count the values of what int8 would quantise.
 
-    Args:
-        model: an ONNX file in float32.
-        lines: what to run it on; lines whose image cannot be read are left out.
-        spec: the line height and width of the graph.
-        batch: lines per run, the graph's own number where it is fixed.
-
     Returns:
         The histograms by tensor name.
 

@@ -88,14 +88,7 @@ def lower_on_lines(
 ) -> LoweringReport:
     """Draw lines as the map says, measure the graph on them and write its lowered form.
 
-    Args:
-        source: an ONNX file in float32, exported by this package.
-        target: the ONNX file to write; it may be ``source``.
-        precision_map: the precision of each module.
-        lines: to draw from; without any, fp16 is not checked for overflow and int8 is refused.
-        spec: the line height and width of the graph.
-        batch: the graph's own batch size where it is fixed.
-        progress: told the steps.
+    Without lines fp16 is not checked for overflow, and int8 is refused. ``target`` may be ``source``.
 
     Raises:
         PrecisionMapError: if the lines are not those of the map, or as :func:`lower` raises it.

@@ -29,12 +29,6 @@ def measure_ranges(
 ) -> dict[str, float]:
     """Run a float32 graph on lines and look at every float in it.
 
-    Args:
-        model: an ONNX file in float32.
-        lines: what to run it on; lines whose image cannot be read are left out.
-        spec: how the network wants its lines.
-        batch: lines per run, the graph's own number where it is fixed.
-
     Returns:
         The largest |x| of each node, by node name; infinite where a value was not finite.
 

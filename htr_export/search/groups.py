@@ -32,12 +32,6 @@ class Group:
 def find_groups(model: Path, height: int, width: int, most: int) -> list[Group]:
     """Divide a graph into groups of modules, finer where more of the work is done.
 
-    Args:
-        model: an ONNX file whose nodes name their modules.
-        height: pixels of a line.
-        width: pixels of a line, for which the work is counted.
-        most: groups at most, REST included.
-
     Returns:
         The groups in the order of the graph, and REST last.
 
@@ -113,13 +107,7 @@ def group_of(module: str, paths: Sequence[str]) -> str:
 
 
 def multiply_adds(model: ModelProto, height: int, width: int) -> dict[str, float]:
-    """Count the multiplications of each convolution and matrix product for one line, by node name.
-
-    Args:
-        model: a graph whose only input is ``image`` [N,1,H,W].
-        height: pixels of the line.
-        width: pixels of the line.
-    """
+    """Count the multiplications of each convolution and matrix product for one line, by node name."""
     import onnx
 
     still = onnx.ModelProto()

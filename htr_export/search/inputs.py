@@ -145,10 +145,7 @@ def choose_lines(request: SearchRequest) -> SearchLines:
 def prepare_source(model: Path, folder: Path, precisions: tuple[Precision, ...]) -> Source:
     """Return the float32 graphs of a model; they are exported into ``folder`` unless the model is a graph.
 
-    Args:
-        model: a .safetensors, or a .onnx in float32.
-        folder: for the exported graphs.
-        precisions: to be tried, which decide the opsets.
+    The precisions to be tried decide the opsets.
 
     Raises:
         ExportError: if the model is of another kind or not in float32.

@@ -42,12 +42,7 @@ class Plot:
 
 
 def draw_plot(trials: Sequence[tuple[Kind, Trial]], criteria: Criteria) -> Plot:
-    """Place trials by their time or size, as a share of float32's, and by their increase in CER.
-
-    Args:
-        trials: those without an outcome are left out.
-        criteria: measures them; its bound is drawn as a line.
-    """
+    """Place trials by their time or size, as a share of float32's, and by their increase in CER."""
     bound = criteria.request.max_cer_increase
     placed = [(kind, trial, trial.outcome) for kind, trial in trials if trial.outcome is not None]
     costs = [1.0, *(criteria.cost(outcome) for _, _, outcome in placed)]

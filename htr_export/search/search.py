@@ -90,10 +90,6 @@ def search(request: SearchRequest, progress: Progress = SILENT) -> SearchResult:
 
     Every trial is written to the journal at once, and one that it holds is not repeated.
 
-    Args:
-        request: what to search for.
-        progress: told the steps; counts the trials of single groups.
-
     Raises:
         HtrError: if an input cannot be used.
     """

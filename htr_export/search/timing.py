@@ -47,13 +47,8 @@ def compare_latency(reference: Engine, candidate: Engine, image_N1HW: NDArray[np
     """Run two engines in turns on the same lines.
 
     Each round gives a ratio of two times that lie next to each other, so that what slows the machine down for longer
-    than a round hits both. In every other round the candidate comes first.
-
-    Args:
-        reference: the float32 network.
-        candidate: the lowered network.
-        image_N1HW: float32 [N,1,64,W] in [0,1].
-        seconds: after which no further round begins, once there are enough.
+    than a round hits both. In every other round the candidate comes first. After
+    ``seconds`` no further round begins, once there are enough.
     """
     for engine in (reference, candidate) * 2:
         infer_lines(engine, image_N1HW)

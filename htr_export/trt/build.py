@@ -54,12 +54,7 @@ class Built:
 
 
 def parse(trt: Any, onnx: Path, source: Path) -> Parsed:  # noqa: ANN401
-    """Read an ONNX file into a strongly typed network.
-
-    Args:
-        trt: the module of TensorRT or TensorRT-RTX.
-        onnx: the file.
-        source: the file that the user gave, from which ``onnx`` may have been converted.
+    """Read an ONNX file into a strongly typed network; ``source`` is the file that it may have been converted from.
 
     Raises:
         EngineError: if there is no GPU that TensorRT needs.

@@ -42,12 +42,7 @@ def make_plan(
     lines: Sequence[Line] = (),
     progress: Progress = SILENT,
 ) -> BuiltPlan:
-    """Build a plan and write it with its sidecar: both or neither.
-
-    Args:
-        prepared: by :func:`prepare`.
-        lines: for the range check, if the graph is converted.
-        progress: told the steps.
+    """Build a plan and write it with its sidecar: both or neither. Lines serve the range check of a conversion.
 
     Raises:
         ExportError: if the graph cannot be parsed or built.

@@ -54,13 +54,7 @@ class Prepared:
 
 
 def prepare(source: Path, target: Path | None, options: PlanOptions, *, has_lines: bool = False) -> Prepared:
-    """Check everything that can be checked before the build.
-
-    Args:
-        source: the ONNX file.
-        target: the plan to write, or a folder for it; None for the folder of ``source``.
-        options: of the build.
-        has_lines: whether there are lines for the range check of a conversion.
+    """Check everything that can be checked before the build; the target may be a folder, by default that of ``source``.
 
     Raises:
         HtrError: if something is missing, or does not go together.

@@ -161,13 +161,6 @@ def write_report(
     """Write the report; other files in the folder stay as they are.
 
     ``report.json`` comes last: where it is, the rest is.
-
-    Args:
-        folder: made if it is missing.
-        result: of the validation.
-        report: what :func:`to_document` made of it.
-        lines: those that were validated, to load their images again.
-        alpha: how the images' transparency is treated.
     """
     prepare_folder(folder)
     images = {line.name: line.image for line in lines}

@@ -66,10 +66,6 @@ class Validation:
 def validate_files(request: ValidationRequest, progress: Progress = SILENT) -> Validation:
     """Open both engines, validate and write the report if one is asked for.
 
-    Args:
-        request: what to do.
-        progress: counts the lines.
-
     Raises:
         HtrError: if a file cannot be used, or the two do not belong together.
     """

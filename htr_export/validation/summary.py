@@ -29,12 +29,7 @@ def verdict(result: ValidationResult) -> str:
 
 
 def notes(result: ValidationResult, listed: int) -> list[str]:
-    """Return what a reader of the figures has to know.
-
-    Args:
-        result: of the validation.
-        listed: number of lines that the folder or the list holds.
-    """
+    """Return what a reader of the figures has to know."""
     found = []
     tried = result.lines + len(result.skipped)
     if tried < listed:

@@ -15,11 +15,19 @@ from hypothesis import strategies as st
 from htr_engines.errors import DataError
 from htr_engines.metrics import ErrorCounts, count_errors
 from htr_export.model import load_any
-from htr_training.breakdown import by_character, by_length, by_writer, calibration, confusions
 from htr_training.cli import main
 from htr_training.evaluate import EvaluateOptions, evaluate
 from htr_training.losses import ctc_per_line
-from htr_training.readings import Evaluation, ReadLine, examples
+from htr_training.readings import (
+    Evaluation,
+    ReadLine,
+    by_character,
+    by_length,
+    by_writer,
+    calibration,
+    confusions,
+    examples,
+)
 
 TEXTS = st.text("abc ", max_size=25)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from htr_engines.files import write_text
 from htr_engines.text import printable
 from htr_export.reporting import compare_texts, data_uri, document, html_environment, write_document
-from htr_training.breakdown import by_character, by_length, by_writer, calibration, confusions
+from htr_training.readings import by_character, by_length, by_writer, calibration, confusions
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -209,15 +209,7 @@ def _log(state: TrainingState, meter: Meter, rate: float, lines: FittedLines, jo
 
 
 class CheckpointKeeper:
-    """Validates, and keeps checkpoints. A full disk stops no training: the next checkpoint tries again.
-
-    Args:
-        recipe: of the training.
-        state: the training.
-        output: where the checkpoints go.
-        journal: where the readings go; that of a process which writes nothing keeps nothing.
-        stop: ends a validation.
-    """
+    """Validates, and keeps checkpoints. A full disk stops no training: the next checkpoint tries again."""
 
     def __init__(self, recipe: Recipe, state: TrainingState, output: Path, journal: Journal, stop: StopSignals) -> None:
         self.recipe = recipe

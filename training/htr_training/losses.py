@@ -46,13 +46,7 @@ def tcm_loss(logits: tuple[Tensor, Tensor], target_NS: Tensor, length_N: Tensor)
 
 
 class Learner(nn.Module):
-    """The network, its TCM, and the loss of both: one module, so that several processes can share it.
-
-    Args:
-        network: what will read.
-        tcm: what only teaches, or None.
-        recipe: the weights of the two losses.
-    """
+    """The network, its TCM, and the loss of both: one module, so that several processes can share it."""
 
     def __init__(self, network: HTRConvText, tcm: TextualContext | None, recipe: LossRecipe) -> None:
         super().__init__()

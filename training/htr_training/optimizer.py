@@ -46,12 +46,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 class SharpnessAware:
-    """Sharpness-aware minimisation (arXiv 2010.01412): the gradient is taken where the loss is worst nearby.
-
-    Args:
-        parameters: what learns.
-        rho: how far away, in the norm over all parameters.
-    """
+    """Sharpness-aware minimisation (arXiv 2010.01412): the gradient is taken where the loss is worst nearby."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], rho: float) -> None:
         self.parameters: list[Tensor] = [parameter for parameter in parameters if parameter.requires_grad]

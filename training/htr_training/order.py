@@ -26,12 +26,7 @@ class LineOrder(Protocol):
 
 
 class Order:
-    """One permutation after the other: each line once in each.
-
-    Args:
-        count: lines.
-        seed: of the permutations.
-    """
+    """One permutation after the other: each line once in each."""
 
     def __init__(self, count: int, seed: int) -> None:
         self.count = count
@@ -92,11 +87,7 @@ class Batches(Protocol):
 
 
 class ConsecutiveBatches:
-    """Each batch holds the places that come next.
-
-    Args:
-        batch: lines of a batch.
-    """
+    """Each batch holds the places that come next."""
 
     def __init__(self, batch: int) -> None:
         self.batch = batch
@@ -107,14 +98,7 @@ class ConsecutiveBatches:
 
 
 class WidthBuckets:
-    """Batches of lines of like width: those of 50 batches, sorted by width, the batches then shuffled.
-
-    Args:
-        order: which line is learnt when.
-        width_L: of every line, in pixels.
-        batch: lines of a batch.
-        seed: of the shuffling.
-    """
+    """Batches of lines of like width: those of 50 batches, sorted by width, the batches then shuffled."""
 
     def __init__(self, order: LineOrder, width_L: NDArray[np.int64], batch: int, seed: int) -> None:
         self.order = order

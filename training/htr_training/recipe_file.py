@@ -20,11 +20,7 @@ T = TypeVar("T")
 
 
 def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe.
-
-    Args:
-        path: a TOML file whose tables and keys are the fields of :class:`Recipe`.
-        changes: ``table.key=value``, each of which overrides the file.
+    """Read a recipe from TOML; each change, ``table.key=value``, overrides the file.
 
     Raises:
         RecipeError: if a key is unknown, a value has the wrong type or lies outside its range.

@@ -53,10 +53,6 @@ def find_checkpoint(output: Path, resume: str | None) -> Path | None:
 def restore(state: TrainingState, path: Path) -> list[str]:
     """Continue a training from its checkpoint, ours or a published one.
 
-    Args:
-        state: a new training of the same network and character set; changed in place.
-        path: the checkpoint.
-
     Returns:
         What could not be taken over, one sentence each.
 
@@ -158,11 +154,6 @@ def initialise_from(state: TrainingState, path: Path, source_charset: Charset | 
 
     Everything but what depends on the characters is taken over. Of that, each character that both sets have
     keeps its weights; the others are trained from the start.
-
-    Args:
-        state: a new training; changed in place.
-        path: a checkpoint of the same network size.
-        source_charset: its characters, if it does not say.
 
     Returns:
         What was not taken over, one sentence each.

@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 class Stepper:
     """Takes a training forward, one batch at a time.
 
-    Args:
-        recipe: how.
-        state: what; changed in place.
-
     Attributes:
         rate: the learning rate of the last iteration.
     """

@@ -48,13 +48,7 @@ def valid(target_NS: Tensor, length_N: Tensor) -> Tensor:
 
 
 class TextualContext(nn.Module):
-    """Predicts characters from their left and from their right context.
-
-    Args:
-        num_classes: C, the blank and the characters; the vocabulary has ``<pad>`` as well.
-        dim: D of the encoder.
-        recipe: width, context and dropout.
-    """
+    """Predicts characters from their left and from their right context."""
 
     def __init__(self, num_classes: int, dim: int, recipe: LossRecipe) -> None:
         super().__init__()

@@ -58,11 +58,6 @@ def restart_if_faster(recipe: Recipe, path: Path, changes: Sequence[str]) -> str
     """Measure, and start this command again with the variables that help.
 
     Does not return then. Otherwise returns what to log: what the process before this one found, or that nothing helps.
-
-    Args:
-        recipe: of the training.
-        path: its file.
-        changes: that were applied to it.
     """
     if found := os.environ.pop(RESULT, None):
         return found
@@ -86,11 +81,7 @@ def is_worthwhile(recipe: Recipe, environment: Mapping[str, str]) -> bool:
 
 
 def choose(times: Sequence[Sequence[float]]) -> Tuning | None:
-    """Return the candidate with the least median time, if it gains enough.
-
-    Args:
-        times: seconds of the steps of each of CANDIDATES; empty if they could not be measured.
-    """
+    """Return the candidate with the least median time, if it gains enough."""
     if not times:
         return None
     medians = [median(steps) for steps in times]

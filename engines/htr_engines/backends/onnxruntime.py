@@ -68,14 +68,9 @@ _PROVIDERS = {
 
 
 class OnnxRuntimeEngine(Closeable):
-    """A session of ONNX Runtime.
+    """A session of ONNX Runtime on the CPU, or by the provider for NVIDIA GPUs in the engine's name.
 
-    Args:
-        model: an ONNX file.
-        threads: CPU threads.
-        engine: ``onnxruntime``, or that with a provider for NVIDIA GPUs: ``onnxruntime-cuda``,
-            ``onnxruntime-tensorrt`` or ``onnxruntime-tensorrt-rtx``.
-        streams: batches that may run at the same time, each on its share of the threads.
+    ``streams`` batches may run at the same time, each on its share of the threads.
 
     Raises:
         MissingExtraError: if ONNX Runtime is not installed.

@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 class OpenVinoEngine(Closeable):
     """A compiled OpenVINO model.
 
-    Args:
-        model: an ONNX file.
-        threads: CPU threads.
-        streams: batches that may run at the same time, each on its share of the threads.
+    ``streams`` batches may run at the same time, each on its share of the threads.
 
     Raises:
         MissingExtraError: if OpenVINO is not installed.

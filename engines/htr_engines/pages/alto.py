@@ -89,11 +89,8 @@ def _text(line: etree._Element) -> str:
 def write_alto(root: etree._Element, lines: Mapping[int, WrittenLine], stamp: Stamp, *, keep: bool) -> None:
     """Put readings into an ALTO document: a ``String`` a word, with ``SP`` between.
 
-    Args:
-        root: of the document; changed in place.
-        lines: the readings, by the number of their line among all of the document.
-        stamp: what the description says of it.
-        keep: leave the text that was there as an ``ALTERNATIVE`` of the line's first ``String``.
+    The arguments are those of :func:`htr_engines.pages.document.write_pages`; text that is kept becomes an
+    ``ALTERNATIVE`` of the line's first ``String``.
     """
     names = {name for name in root.xpath("//@ID") if isinstance(name, str)}
     pages = root.iterfind("{*}Layout/{*}Page")

@@ -52,13 +52,7 @@ def cut_sheet(
     alpha: Alpha = "white",
     wanted: Callable[[PageLine], bool] = lambda _line: True,
 ) -> Iterator[SheetLine]:
-    """Cut the lines of a page, in the order of the document.
-
-    Args:
-        sheet: the page with its image.
-        height: of the line images, pixels.
-        alpha: what shows through a transparent page.
-        wanted: which lines to cut; others are left out.
+    """Cut the lines of a page, ``height`` pixels high, those that are ``wanted``, in the order of the document.
 
     Raises:
         DataError: if the page does not belong to its image.

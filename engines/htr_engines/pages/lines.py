@@ -29,9 +29,6 @@ _VERSION = 1  # of what is cut; counted up when the same page gives other pixels
 def page_lines(sources: Sequence[Path]) -> Iterator[tuple[str, Path, str]]:
     """Yield the lines of PAGE and ALTO files that have a transcript: a name, an image file and the transcript.
 
-    Args:
-        sources: the files, and folders with such files.
-
     Raises:
         DataError: if a file, a page or its image cannot be used; nothing is left out in silence.
         ImageError: if an image cannot be read.

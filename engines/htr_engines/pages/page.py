@@ -99,15 +99,7 @@ def _region_names(group: etree._Element) -> Iterator[str]:
 def write_page_xml(
     root: etree._Element, lines: Mapping[int, WrittenLine], stamp: Stamp, *, words: bool, keep: bool
 ) -> None:
-    """Put readings into a PAGE document.
-
-    Args:
-        root: of the document; changed in place.
-        lines: the readings, by the number of their line among all of the document.
-        stamp: what the metadata says of it.
-        words: write ``Word`` elements with outlines too.
-        keep: leave the text that was there as a further alternative.
-    """
+    """Put readings into a PAGE document; arguments as for :func:`htr_engines.pages.document.write_pages`."""
     names = {name for name in root.xpath("//@id") if isinstance(name, str)} if words else set()
     elements = [line for page in root.iterfind("{*}Page") for line in page.iterfind(".//{*}TextLine")]
     for index, written in lines.items():

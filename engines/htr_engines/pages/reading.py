@@ -82,12 +82,6 @@ def read_sheet(
 ) -> PageReading:
     """Read the lines of a page; one that cannot be cut costs only itself.
 
-    Args:
-        reader: of lines.
-        sheet: the page with its image.
-        batch_size: lines per run of the engine.
-        advance: told the number of further lines that are done.
-
     Raises:
         DataError: if the page does not belong to its image.
         ImageError: if the image cannot be read.

@@ -51,10 +51,7 @@ def find_sheets(
 ) -> tuple[list[Sheet], list[LeftOut]]:
     """Read the pages of XML files and of the folders with such files, and find their images.
 
-    Args:
-        sources: files and folders.
-        image_folder: where else the images may be.
-        unique: keep one page for each picture: exports often hold both PAGE and ALTO.
+    Of several files on one picture, such as a PAGE and an ALTO file, one is taken where pages are to be ``unique``.
 
     Raises:
         DataError: if there is no XML file at all.
@@ -88,11 +85,6 @@ def _read_sheets(xml: Path, stem: str, place: Path, images: Mapping[str, Sequenc
 
 def find_image(xml: Path, name: str, images: Mapping[str, Sequence[Path]]) -> Path:
     """Find the image of a page, by the name that the XML gives or else its own; the nearest one counts.
-
-    Args:
-        xml: the page's file.
-        name: the image's file name; empty if unknown.
-        images: the images there are, by stem in lower case.
 
     Raises:
         DataError: if there is none, or several elsewhere.

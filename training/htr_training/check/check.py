@@ -122,10 +122,7 @@ def check_data(data: Path, charset: Charset | None = None, width: int = 512) -> 
 def check_lists(lists: Mapping[str, Sequence[Line]], charset: Charset | None, width: int) -> CheckReport:
     """Check lists of lines, each by itself and one against the other.
 
-    Args:
-        lists: name -> lines. What the first one shows is what the network learns.
-        charset: what the network can write; None for all characters that occur.
-        width: pixels that the network fits a line into, a multiple of 4.
+    What the first one shows is what the network learns. Without a charset, all characters that occur count.
 
     Returns:
         The findings, in the order of the lists. Reads every image once.

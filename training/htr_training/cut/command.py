@@ -46,10 +46,6 @@ def cut(options: CutOptions, progress: Progress = SILENT) -> CutReport:
 
     Whole pages go to the validation list, spread evenly: lines of one page are too much alike to judge by.
 
-    Args:
-        options: what to cut.
-        progress: counts the pages.
-
     Raises:
         DataError: if no line can be cut, or a list exists already.
     """

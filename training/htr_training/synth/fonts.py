@@ -29,11 +29,7 @@ class Font:
 
 
 def find_fonts(folder: Path, wanted: Iterable[str]) -> tuple[Font, ...]:
-    """Read the fonts of a folder and of the folders in it.
-
-    Args:
-        folder: where to look for ``.ttf`` and ``.otf`` files.
-        wanted: the characters to look for in each.
+    """Read the fonts of a folder and of the folders in it, and which of the ``wanted`` characters each draws.
 
     Returns:
         The fonts, ordered by their path inside the folder, so that a seed means the same on every machine.

@@ -66,10 +66,6 @@ def synthesize(options: SynthOptions, progress: Progress = SILENT) -> SynthRepor
 
     The same options give the same images, whatever the number of workers; after a stop they go on where it was.
 
-    Args:
-        options: what to render.
-        progress: counts the lines.
-
     Returns:
         What was rendered, and what could not be.
 

@@ -113,13 +113,7 @@ LANGUAGES = (
 
 
 class Writer:
-    """Draws texts of one language.
-
-    Args:
-        language: which.
-        verses: its prose.
-        rng: draws them.
-    """
+    """Draws texts of one language."""
 
     def __init__(self, language: Language, verses: list[str], rng: random.Random) -> None:
         self.language = language

@@ -50,11 +50,6 @@ class TensorRtEngine(Closeable):
     a shape on, the copies and kernels are launched together as a CUDA graph. How batches outside the
     plan's profiles are split or padded is described in :mod:`htr_engines.backends.tensorrt.profiles`.
 
-    Args:
-        plan: a plan with its sidecar beside it.
-        threads: CPU threads, for the record only.
-        runtime: ``tensorrt`` or ``tensorrt-rtx``.
-
     Raises:
         MissingExtraError: if the runtime or the access to CUDA memory is not installed.
         EngineError: if the plan does not fit the runtime, the GPU or its sidecar.

@@ -33,11 +33,7 @@ class SubBatch:
 
 
 def split_batch(profiles: Sequence[Profile], shape: tuple[int, ...]) -> list[SubBatch]:
-    """Split a batch as described above.
-
-    Args:
-        profiles: of the plan.
-        shape: [N,1,H,W] of the batch.
+    """Split a batch [N,1,H,W] as described above.
 
     Raises:
         EngineError: if the batch is empty, or no profile takes lines of that size.

@@ -114,11 +114,7 @@ def to_json(sidecar: PlanSidecar) -> str:
 
 
 def read_sidecar(plan: Path, content: bytes | None = None) -> PlanSidecar:
-    """Read the sidecar of a plan.
-
-    Args:
-        plan: the plan.
-        content: of the sidecar, where it has been read already.
+    """Read the sidecar of a plan, from ``content`` where its file has been read already.
 
     Raises:
         EngineError: if it is missing, damaged, or of a version that this release does not know.
@@ -153,11 +149,7 @@ def read_sidecar(plan: Path, content: bytes | None = None) -> PlanSidecar:
 def incompatibility(sidecar: PlanSidecar, *, runtime: str, version: str, compute_capability: str) -> str | None:
     """Return why a plan cannot run on a device, or None if it can.
 
-    Args:
-        sidecar: of the plan.
-        runtime: what is to run it, one of :data:`RUNTIMES`.
-        version: of that library, such as ``10.3.0``.
-        compute_capability: of the GPU, such as ``8.6``.
+    Versions are such as ``10.3.0``, compute capabilities such as ``8.6``.
     """
     if runtime != sidecar.runtime:
         return f"it was built with {sidecar.runtime}, not with {runtime}"
@@ -192,14 +184,7 @@ def check_fits(
 ) -> None:
     """Refuse a plan that its sidecar does not describe, or that cannot run here.
 
-    Args:
-        sidecar: of the plan.
-        plan: the file itself.
-        runtime: as for :func:`incompatibility`.
-        version: as for :func:`incompatibility`.
-        compute_capability: as for :func:`incompatibility`.
-        onnx: the ONNX file that it should have been built from, where there is one.
-        content: of the plan, where it has been read already.
+    The arguments are those of :func:`incompatibility` and :func:`content_mismatch`.
 
     Raises:
         EngineError: naming both values and the command that builds the plan again.
