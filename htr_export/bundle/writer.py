@@ -18,8 +18,8 @@ from htr_export.bundle.card import CardOptions, write_card
 from htr_export.bundle.golden import sample_lines, write_golden
 from htr_export.bundle.preprocessing import write_preprocessing_vectors
 from htr_export.bundle.proof import add_verdicts, remove_engines, set_verdicts, try_bundle
-from htr_export.metadata import PROVENANCE, parse_metadata
 from htr_export.bundle.streams import add_throughput
+from htr_export.metadata import PROVENANCE, parse_metadata
 from htr_export.onnx.file import read_onnx
 from htr_export.preflight import check_output
 
