@@ -1,4 +1,4 @@
-"""What an artefact is, told without running it."""
+"""What an artefact is, without running it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def inspect_artefact(path: Path) -> dict[str, Any]:
         Facts by name, fit for JSON.
 
     Raises:
-        UnknownArtefactError: if it is of no known kind.
+        UnknownArtefactError: if its kind is unknown.
         HtrError: if it is damaged.
     """
     if is_folder(path):

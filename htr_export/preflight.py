@@ -26,7 +26,7 @@ def check_output(target: Path, *, force: bool) -> None:
     """Refuse to replace what is not an older product of the same kind.
 
     Raises:
-        ExportError: if ``target`` holds something else, or lies in a file.
+        ExportError: if ``target`` holds something else, or is below a file.
     """
     blocked = next((parent for parent in target.parents if parent.exists()), None)
     if blocked is not None and not blocked.is_dir():

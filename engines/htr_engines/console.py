@@ -132,7 +132,7 @@ class _Guarded(click.Command):
         try:
             return super().main(*args, **{**settings, "standalone_mode": False})
         finally:
-            sys.stdout.flush()  # here, where a failure can still be told
+            sys.stdout.flush()  # here, where a failure can still be reported
 
     def make_context(self, *args: Any, **settings: Any) -> click.Context:  # noqa: ANN401
         """Read the arguments; ``--help`` prints here."""

@@ -34,6 +34,7 @@ LIBRARIES = (
     "tensorrt-cu13",
     "tensorrt-rtx-cu13",
 )
+VNNI_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8")
 PROGRAM_TIMEOUT_S = 10.0  # nvidia-smi may have to load the driver first
 _GPU_FIELDS = (
     "name",
@@ -92,6 +93,19 @@ class Host:
         """Return a field of ``/proc/cpuinfo``, given its names on different processors as ``Model|Hardware``."""
         found = re.search(rf"^(?:{names})\s*:\s*(.+)$", self.read("proc/cpuinfo") or "", re.MULTILINE)
         return found[1].strip() if found else None
+
+    def cpu_flags(self) -> set[str]:
+        """Return the features of the processor as ``/proc/cpuinfo`` names them."""
+        return set((self.cpu_field("flags|Features") or "").split())
+
+    def saturates_int8(self) -> bool:
+        """Say whether sums of INT8 products may saturate.
+
+        An x86 processor without the dot products of VNNI or AMX adds the products in pairs of 16 bits, which hold
+        no two of the largest. Others, and those whose features are not known, are taken as sound.
+        """
+        flags = set((self.cpu_field("flags") or "").split())
+        return bool(flags) and not flags & set(VNNI_FLAGS)
 
     def cpu_model(self) -> str | None:
         """Return the processor's name."""

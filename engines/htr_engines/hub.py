@@ -81,7 +81,7 @@ def _fetch(address: Address) -> Path:
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.utils import logging
 
-    logging.set_verbosity_error()  # what it warns of is told as an error where it is one
+    logging.set_verbosity_error()  # what it warns of is raised as an error where it is one
 
     if address.file and any(fnmatch.fnmatch(address.file, pattern) for pattern in CHECKPOINTS):
         return Path(hf_hub_download(address.repo, address.file, revision=address.revision))

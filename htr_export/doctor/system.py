@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from htr_engines.host import VNNI_FLAGS
 from htr_engines.versions import release
 from htr_export.doctor.finding import Finding
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from htr_export.doctor.machine import Machine
 
 # What INT8 arithmetic gains from: eight-bit dot products of x86 and of ARM, as /proc/cpuinfo names them.
-INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
+INT8_FLAGS = (*VNNI_FLAGS, "asimddp", "i8mm")
 FLAGS = ("avx2", "avx512f", *INT8_FLAGS, "avx512_bf16", "amx_bf16", "bf16")
 EXPORT_BYTES = 3.6e9  # peak of htr-export onnx at the published size, benchmarks/results/chain-base.json
 DISK_BYTES = 1e9  # the weights, the ONNX file, a plan, and each once more while it is written
@@ -56,7 +57,7 @@ def _classifiers() -> list[str]:
 
 def _processor(machine: Machine) -> Finding:
     name = machine.cpu_model() or machine.architecture
-    present = set((machine.cpu_field("flags|Features") or "").split())
+    present = machine.cpu_flags()
     flags = [flag for flag in FLAGS if flag in present]
     cores = "1 core" if machine.cores == 1 else f"{machine.cores} cores"
     text = f"{name}, {cores} usable" + (f", {', '.join(flags)}" if flags else "")
@@ -67,7 +68,11 @@ def _processor(machine: Machine) -> Finding:
         return Finding("processor", "warning", text, "use another machine, or give the virtual machine its host's CPU")
     if present & set(INT8_FLAGS):
         return Finding("processor", "ok", f"{text}; it multiplies in INT8, so an INT8 file can be faster here")
-    return Finding("processor", "ok", f"{text}; no INT8 multiplication, so an INT8 file is smaller here, hardly faster")
+    text += "; no INT8 multiplication, so an INT8 file is smaller here, hardly faster"
+    if machine.saturates_int8() and machine.version("openvino"):
+        cure = "give bundles an FP32 file too"
+        return Finding("processor", "warning", f"{text}, and OpenVINO, whose sums would saturate, refuses it", cure)
+    return Finding("processor", "ok", text)
 
 
 def _quota(machine: Machine) -> list[Finding]:

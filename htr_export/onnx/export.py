@@ -76,7 +76,7 @@ def export_onnx(
         tolerance: how far the logits of its float32 form may be from PyTorch's.
         lines: real lines, of which the precision map draws those that show whether fp16 overflows and that calibrate
             int8.
-        progress: told the steps.
+        progress: reports the steps.
 
     Returns:
         The checks, all passed.

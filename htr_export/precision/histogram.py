@@ -22,7 +22,7 @@ CLIPPED = 1e-3  # of the values, that entropy clips at most: the white of a line
 
 
 class Histogram:
-    """Counts of |x| in bins of equal width; the range doubles whenever a value lies beyond it."""
+    """Counts of |x| in bins of equal width; the range doubles whenever a value is beyond it."""
 
     def __init__(self) -> None:
         self.peak = 0.0

@@ -81,7 +81,7 @@ class Journal:
         return self._trials.get(_name(lowered, part))
 
     def add(self, trial: Trial) -> None:
-        """Write a trial down; when this returns, it lies on the disk."""
+        """Write a trial down; when this returns, it is on the disk."""
         self._append({"key": self._key, **asdict(trial)})
         self._trials[_name(trial.lowered, trial.part)] = trial
 

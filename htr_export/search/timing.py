@@ -46,7 +46,7 @@ class Latency:
 def compare_latency(reference: Engine, candidate: Engine, image_N1HW: NDArray[np.float32], seconds: float) -> Latency:
     """Run two engines in turns on the same lines.
 
-    Each round gives a ratio of two times that lie next to each other, so that what slows the machine down for longer
+    Each round gives a ratio of two times that follow each other, so that what slows the machine down for longer
     than a round hits both. In every other round the candidate comes first. After
     ``seconds`` no further round begins, once there are enough.
     """

@@ -69,7 +69,7 @@ def parse(trt: Any, onnx: Path, source: Path) -> Parsed:  # noqa: ANN401
             f"{_library(trt)} cannot build here ({last_error(trt)}); TensorRT needs the GPU and its driver, "
             "tensorrt-rtx does not: choose --runtime tensorrt-rtx, or build on the device"
         ) from None
-    # TensorRT 11 types all networks strongly and takes no notice of the flag; 10 has to be told.
+    # TensorRT 11 types all networks strongly and takes no notice of the flag; 10 needs it.
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     # From memory, since the builder's log would otherwise hold the name of a temporary file.

@@ -37,7 +37,7 @@ def paired_bootstrap(
 
     Whole lines are drawn with replacement, both readers' edits together, and the difference of the two rates
     is computed for each draw: ``sum(candidate - reference) / sum(length)`` (Bisani and Ney, "Bootstrap
-    estimates for confidence intervals in ASR performance evaluation", ICASSP 2004). The interval lies between
+    estimates for confidence intervals in ASR performance evaluation", ICASSP 2004). The interval is that between
     the 2.5 % and 97.5 % quantiles, the percentile method (Efron and Tibshirani, "An Introduction to the
     Bootstrap", 1993, chapter 13).
 

@@ -1,4 +1,4 @@
-"""How far two networks' logits lie apart, counted batch by batch so that none has to be kept."""
+"""How far apart two networks' logits are, counted batch by batch so that none has to be kept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TensorDifference:
-    """How far the candidate's logits lie from the reference's, over the values that are finite in both."""
+    """How far the candidate's logits are from the reference's, over the values that are finite in both."""
 
     max_abs: float
     mean_abs: float

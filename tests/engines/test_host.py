@@ -84,3 +84,19 @@ def test_a_program_that_hangs_or_is_missing_costs_only_its_time(monkeypatch):
 def test_numbers_of_versions(version, numbers, three):
     assert release(version) == numbers
     assert short(version) == three
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "saturates"),
+    [
+        ("flags\t\t: fpu avx2 avx512f avx512_vnni\n", False),
+        ("flags\t\t: fpu avx2 avx_vnni\n", False),
+        ("flags\t\t: fpu avx2 avx512f\n", True),
+        ("Features\t: fp asimd\n", False),
+        ("", False),
+    ],
+)
+def test_where_sums_of_int8_saturate(tmp_path, cpuinfo, saturates):
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text(cpuinfo, encoding="utf-8")
+    assert Host(tmp_path).saturates_int8() is saturates

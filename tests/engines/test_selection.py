@@ -15,12 +15,13 @@ from helpers.drawn import draw_line
 from helpers.trt_fakes import install, profile, write_plan
 
 from htr_engines import Recognizer
+from htr_engines.backends import open_engine
 from htr_engines.bundle import open_bundle
 from htr_engines.checks import Check
 from htr_engines.cli import main as htr_read
 from htr_engines.errors import BundleError, DataError, EngineError, ParityError
 from htr_engines.files import sha256_of
-from htr_engines.host import describe_environment, hardware_of
+from htr_engines.host import Host, describe_environment, hardware_of
 from htr_engines.limits import tolerance_of
 from htr_engines.selection import candidates, select
 from htr_export.bundle.writer import write_bundle
@@ -92,6 +93,12 @@ def _cache_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
+@pytest.fixture(autouse=True)
+def _processor(monkeypatch):
+    """A processor with the dot products of INT8, whatever this one has."""
+    monkeypatch.setattr(Host, "saturates_int8", lambda _host: False)
+
+
 @pytest.fixture
 def gpu(monkeypatch):
     gpu = Gpu()
@@ -131,6 +138,20 @@ def test_on_a_cpu_the_fastest_is_int8_if_it_is_as_well_proven(tmp_path, fp32, in
     reports.append(make_report(tmp_path / "r3", int8, "openvino"))
     write_bundle([fp32, int8], tmp_path / "c.htr", reports)
     assert selected(tmp_path / "c.htr")[:2] == ("openvino", "model.int8.onnx")
+
+
+def test_openvino_does_not_read_int8_where_its_sums_saturate(tmp_path, fp32, int8, monkeypatch):
+    reports = [make_report(tmp_path / engine, int8, engine) for engine in ("onnxruntime", "openvino")]
+    write_bundle([fp32, int8], tmp_path / "a.htr", reports)
+    assert selected(tmp_path / "a.htr")[:2] == ("openvino", "model.int8.onnx")
+    monkeypatch.setattr(Host, "saturates_int8", lambda _host: True)
+    engine, file, why = selected(tmp_path / "a.htr")
+    assert (engine, file) == ("onnxruntime", "model.int8.onnx")
+    assert "openvino with model.int8.onnx (it is INT8, and OpenVINO's sums saturate on this processor" in why
+    assert selected(tmp_path / "a.htr", "openvino")[:2] == ("openvino", "model.onnx")
+    mixed = make_onnx(tmp_path / "m.onnx", "mixed", precision_map='{"default": "fp32", "modules": {"head": "int8"}}')
+    with pytest.raises(EngineError, match="give an FP32 file"):
+        open_engine(mixed, "openvino")
 
 
 def test_a_verdict_belongs_to_a_file_and_an_engine(tmp_path, fp32, int8):

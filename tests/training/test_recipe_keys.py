@@ -27,8 +27,9 @@ def test_an_annotated_recipe_means_the_same_with_and_without_its_comments(tmp_pa
     assert read_recipe(path) == shipped
 
 
-def test_an_annotated_recipe_names_every_key():
+def test_an_annotated_recipe_names_and_explains_every_key():
     text = annotate(RECIPES / "iam.toml")
+    assert [key.name for key in recipe_keys() if not key.meaning] == []
     assert [key.name for key in recipe_keys() if f"{key.name} = " not in text] == []
 
 

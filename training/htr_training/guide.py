@@ -1,7 +1,7 @@
 """A guide for the first iterations: where a character would stand if the text were spread evenly over the ink.
 
 CTC finds out by itself which frames belong to which character, but a small network may search for thousands of
-iterations. Roughly told, it begins to read at once, and CTC puts the rest right.
+iterations. Guided roughly, it begins to read at once, and CTC puts the rest right.
 """
 
 from __future__ import annotations

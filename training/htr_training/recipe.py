@@ -57,9 +57,9 @@ class DataRecipe:
     root: Path = Path()  # folder of the data set
     lines: Path = Path("lines")  # folder of the images
     train: Path = Path("train.ln")  # list of the lines to learn
-    val: Path = Path("val.ln")
+    val: Path = Path("val.ln")  # list of the lines to validate on
     charset: str = "collect"  # iam, read2016, lam, vnondb; a file; or collect it from the two lists
-    alpha: Literal["white", "ignore"] = "ignore"
+    alpha: Literal["white", "ignore"] = "ignore"  # what is done about transparency: laid over white, or nothing
     width: WidthMode = "fixed"  # content: lines of like width together, padded no further than needed
     cache: bool = True  # keep the fitted lines in memory, one byte a pixel
     workers: int = 4  # processes that augment; 0: in the training process
@@ -140,9 +140,9 @@ class RunRecipe:
     validate_every: int = 1000  # iterations
     save_every: int = 1000  # iterations
     log_every: int = 50  # iterations
-    validation_batch: int = 32
+    validation_batch: int = 32  # lines read at once while validating
     precision: Precision = "fp32"  # of the autocast; on a CPU bf16 where it has instructions for it, never fp16
-    channels_last: bool = False
+    channels_last: bool = False  # store images with their channels last, which some devices compute faster
     compile: bool = False  # through torch.compile
     threads: int = 0  # of PyTorch on the CPU; 0: its own choice
     tune: bool = True  # measure first which environment variables make a step on the CPU faster, and set those

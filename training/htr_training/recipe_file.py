@@ -23,7 +23,7 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe from TOML; each change, ``table.key=value``, overrides the file.
 
     Raises:
-        RecipeError: if a key is unknown, a value has the wrong type or lies outside its range.
+        RecipeError: if a key is unknown, a value has the wrong type or is out of range.
     """
     tables = load_toml(path, dict[str, Any], "see training/README.md for the keys", RecipeError)
     for change in changes:

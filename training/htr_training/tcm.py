@@ -43,7 +43,7 @@ def contexts(target_NS: Tensor, length_N: Tensor, size: int, pad: int) -> Contex
 
 
 def valid(target_NS: Tensor, length_N: Tensor) -> Tensor:
-    """Return bool [N,S]: whether a place lies within its line."""
+    """Return bool [N,S]: whether a place is within its line."""
     return torch.arange(target_NS.shape[1], device=target_NS.device) < length_N[:, None]
 
 

@@ -9,13 +9,15 @@ import numpy as np
 
 from htr_engines.backends.base import Backend, Closeable, EngineInfo, TensorInfo
 from htr_engines.errors import EngineError, MissingExtraError, one_line
-from htr_engines.host import resident_bytes
+from htr_engines.host import Host, resident_bytes
 from htr_engines.onnx_facts import read_facts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from htr_engines.backends.base import ModelFile
+
+PRECISION_KEYS = ("precision", "precision_map")  # of the metadata
 
 
 class OpenVinoEngine(Closeable):
@@ -35,6 +37,11 @@ class OpenVinoEngine(Closeable):
             raise MissingExtraError("openvino", "openvino") from None
         content = model.content
         facts = read_facts(content, str(model))
+        if Host().saturates_int8() and any("int8" in facts.metadata.get(key, "") for key in PRECISION_KEYS):
+            raise EngineError(
+                f"{model} is INT8, and OpenVINO's sums saturate on this processor, which lacks VNNI and AMX; give "
+                "an FP32 file, or try it with --engine onnxruntime and validate it here"
+            )
         before = resident_bytes()
         core = openvino.Core()
         self._idle: SimpleQueue[Any] = SimpleQueue()  # requests, each of which runs one batch at a time

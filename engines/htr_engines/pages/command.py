@@ -51,7 +51,7 @@ class Tally:
 
 
 class Watcher(Protocol):
-    """Is told how far a run is."""
+    """Reports how far a run is."""
 
     def __call__(self, *, total: int, advance: int) -> None:
         """Take note of the number of all lines, and of how many more are done."""
@@ -72,8 +72,8 @@ def read_documents(
         bundle: its name and fingerprint; a document that the same bundle read with the same options is skipped,
             unless the document or its image is newer than what was written of it.
         options: what to read and what to write.
-        on_error: told of each line, page or document that could not be read, in one sentence.
-        on_lines: told of progress.
+        on_error: called for each line, page or document that could not be read, in one sentence.
+        on_lines: called with the progress.
 
     Raises:
         DataError: if there is no document, or the output would replace one.

@@ -46,7 +46,7 @@ MIN_SIZE = 8  # pixels; a smaller line shows no text
 
 @dataclass(frozen=True, eq=False)
 class _Frame:
-    """Where an outline lies along a curve."""
+    """Where an outline is along a curve."""
 
     first: int  # the first and last points of the curve that it touches
     last: int
@@ -178,14 +178,14 @@ def _extend(end: Points, direction: Points, outline: Points, around: int) -> Poi
 
 
 def _project(outline: Points, curve: Points) -> _Frame:
-    """Find where along the curve an outline lies, and how far from it."""
+    """Find where along the curve an outline is, and how far from it."""
     nearest = find_nearest(outline, curve)
     across = ((outline - curve[nearest]) * find_normals(curve)[nearest]).sum(axis=1)
     return _Frame(int(nearest.min()), int(nearest.max()), float(across.min()), float(across.max()))
 
 
 def _holds(polygon: Points, baseline: Points) -> bool:
-    """Tell whether a baseline lies in an outline; some exports keep outlines that nobody looked at."""
+    """Tell whether a baseline is within an outline; some exports keep outlines that nobody looked at."""
     frame = _project(trace_outline(polygon), resample(baseline))
     margin = OUTSIDE * (frame.bottom - frame.top)
     return frame.top < margin and frame.bottom > -margin
@@ -211,7 +211,7 @@ def _band(baseline: Points, height: float) -> Points:
 
 
 def _straighten(page_HW: NDArray[np.uint8], polygon: Points, curve: Points, frame: _Frame) -> LineCut:
-    """Lay the curve level, and paint over what lies outside the polygon."""
+    """Lay the curve level, and paint over what is outside the polygon."""
     points = curve[frame.first : frame.last + 1]
     normals = find_normals(curve)[frame.first : frame.last + 1]
     rows = np.array([0, round(frame.bottom - frame.top)])

@@ -103,7 +103,7 @@ def find_image(xml: Path, name: str, images: Mapping[str, Sequence[Path]]) -> Pa
 
 
 def find_scale(page: Page, shape: tuple[int, ...]) -> tuple[float, float]:
-    """Return what the page's coordinates are multiplied by to lie on an image of this shape, across and down.
+    """Return what the page's coordinates are multiplied by to fit an image of this shape, across and down.
 
     Raises:
         DataError: if the page's size is needed but missing, or has another shape than the image.

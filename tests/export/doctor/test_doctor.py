@@ -99,6 +99,10 @@ def test_a_control_group_without_a_limit_allows_all(tmp_path):
 def test_a_processor_without_eight_bit_products(tmp_path):
     machine = make_machine(tmp_path, cpuinfo="model name : Old\nflags : sse4_2 avx avx2\n")
     assert "hardly faster" in of(examine(machine), "processor")[0][0][1]
+    assert status(examine(machine), "processor") == ["ok"]
+    install(machine, {"openvino": "2026.1.0"})
+    assert status(examine(machine), "processor") == ["warning"]
+    assert "OpenVINO, whose sums would saturate, refuses it" in of(examine(machine), "processor")[0][0][1]
     older = make_machine(tmp_path / "older", cpuinfo="model name : Older\nflags : sse4_2 avx\n")
     assert status(examine(older), "processor") == ["warning"]
 
