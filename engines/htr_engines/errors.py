@@ -4,12 +4,18 @@ Every error also inherits the builtin that a library user would catch. The messa
 wrong and how to fix it; it reaches people as it is.
 """
 
+MAX_QUOTED = 400  # characters of a foreign message
+
 
 def one_line(error: BaseException | str, *, last: bool = False) -> str:
-    """Return the first line of what a foreign library says of a failure, or the last, where some put the reason."""
+    """Return the first line of what a foreign library says of a failure, or the last, where some put the reason.
+
+    Libraries quote what they were given: what cannot be printed becomes ``?``, and a long line is cut.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if lines:
-        return lines[-1 if last else 0]
+        line = "".join(letter if letter.isprintable() else "?" for letter in lines[-1 if last else 0])
+        return line if len(line) <= MAX_QUOTED else f"{line[:MAX_QUOTED]}..."
     return "it gave no reason" if isinstance(error, str) else type(error).__name__
 
 
