@@ -15,10 +15,9 @@ import click
 from htr_engines.checks import mark
 from htr_engines.console import HtrCommand, stderr_console
 from htr_engines.errors import UnstableError
+from htr_engines.options import EXISTING_FILE, EXISTING_FOLDER, figures_option
 from steps import EXPORT, NO_LIMITS, READ, Limits, Step, run_step, write_results
 
-EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 RANDOM_CHECKPOINT = Path(__file__).with_name("random_checkpoint.py")
 # At the published size, on two cores.
 LIMITS = {
@@ -70,7 +69,7 @@ def run_chain(checkpoint: Path, lines_dir: Path, list_file: Path | None, limit: 
 @click.option("--lines", "lines_dir", required=True, type=EXISTING_FOLDER, help="Folder of line images.")
 @click.option("--list", "list_file", type=EXISTING_FILE, help="Their list.")
 @click.option("--limit", type=click.IntRange(min=1), help="Validate on the first N lines only.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all figures.")
+@figures_option
 @click.option("--strict", is_flag=True, help="Exit with code 4 if a limit is missed.")
 def main(
     checkpoint: Path | None,

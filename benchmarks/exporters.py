@@ -16,6 +16,7 @@ import click
 from htr_bench.options import batch_sizes
 from htr_engines.console import HtrCommand, show_progress
 from htr_engines.errors import one_line
+from htr_engines.options import EXISTING_FILE, figures_option, threads_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,11 +120,11 @@ def compare(results: list[TargetResult]) -> list[dict[str, Any]]:
 
 
 @click.command(cls=HtrCommand)
-@click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all figures.")
+@click.argument("model", type=EXISTING_FILE)
+@figures_option
 @click.option("--batch", "batches", default="1,8", show_default=True, callback=batch_sizes, help="Lines in a call.")
 @click.option("--duration", type=click.FloatRange(min=0), default=20.0, show_default=True, help="Seconds of each.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all physical cores]")
+@threads_option
 def main(
     model: Path,
     json_file: Path | None,

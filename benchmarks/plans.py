@@ -15,10 +15,10 @@ import click
 from htr_engines.checks import mark
 from htr_engines.console import HtrCommand, stderr_console
 from htr_engines.errors import UnstableError
+from htr_engines.options import EXISTING_FILE, figures_option
 from steps import EXPORT, run_step, write_results
 
 Clock = Literal["wall", "cpu"]
-EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 # What is promised of plans at the published size, on two cores.
 SECONDS = 30.0
 BYTES = {"fp16": 150e6, "int8": 100e6}
@@ -87,7 +87,7 @@ def measure_plan(onnx: Path, runtime: str, clock: Clock, folder: Path) -> PlanFi
     show_default=True,
     help="What the build is judged by; cpu on a machine that others use (TensorRT-RTX builds on the CPU alone).",
 )
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all figures.")
+@figures_option
 @click.option("--strict", is_flag=True, help="Exit with code 4 if a limit is missed.")
 def main(models: tuple[Path, ...], runtime: str, clock: Clock, json_file: Path | None, *, strict: bool) -> None:
     """Measure the builds of plans from ONNX files against their limits.

@@ -16,6 +16,7 @@ import click
 
 from htr_engines.console import HtrCommand, show_progress
 from htr_engines.limits import CALIBRATION_LINES
+from htr_engines.options import EXISTING_FILE, EXISTING_FOLDER, figures_option, threads_option
 from htr_engines.progress import SILENT
 from steps import write_results
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from htr_export.precision.precision_map import PrecisionMap
     from htr_export.validation.result import ValidationResult
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 # Half precision and bfloat16 also with every value rounded, which ONNX Runtime does not do on the CPU.
 ENGINES = {"fp16": ("onnxruntime", "rounding"), "bf16": ("rounding", "openvino")}
 
@@ -75,13 +74,15 @@ class Source:
 
 
 @click.command(cls=HtrCommand)
-@click.argument("model", type=FILE)
-@click.option("--lines", "lines_dir", type=FOLDER, required=True, help="Folder of line images.")
-@click.option("--list", "list_file", type=FILE, required=True, help="The lines to read.")
-@click.option("--calibration-list", type=FILE, required=True, help="The lines for ranges and calibration.")
-@click.option("--map", "maps", type=FILE, multiple=True, help="A precision map to try as well; may be repeated.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all physical cores]")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all figures.")
+@click.argument("model", type=EXISTING_FILE)
+@click.option("--lines", "lines_dir", type=EXISTING_FOLDER, required=True, help="Folder of line images.")
+@click.option("--list", "list_file", type=EXISTING_FILE, required=True, help="The lines to read.")
+@click.option("--calibration-list", type=EXISTING_FILE, required=True, help="The lines for ranges and calibration.")
+@click.option(
+    "--map", "maps", type=EXISTING_FILE, multiple=True, help="A precision map to try as well; may be repeated."
+)
+@threads_option
+@figures_option
 def main(
     model: Path,
     lines_dir: Path,

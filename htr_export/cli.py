@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from htr_engines.charset import PRESETS, Charset, preset, read_charset
 from htr_engines.checks import Check
-from htr_engines.console import EXPORT, HtrGroup, ModelPath, echo, hint, show_progress
+from htr_engines.console import EXPORT, HtrGroup, echo, hint, show_progress
 from htr_engines.errors import CheckpointError
+from htr_engines.options import ANY_PATH, ModelPath
 from htr_export.bundle.card import CardOptions, card_options
 from htr_export.doctor.command import doctor_command
 from htr_export.inspect_command import inspect_command
@@ -23,11 +23,10 @@ from htr_export.validation.command import MIN_CHARACTERS, lines_options, validat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from htr_export.ship import Step
     from htr_export.strip import StripReport
-
-FILE = click.Path(path_type=Path)
 
 
 @click.group(cls=HtrGroup)
@@ -40,7 +39,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say how to understand a training checkpoint."""
     for option in (
         click.option("--weights", type=click.Choice(["ema", "model"]), help="Which weights. [default: ema if there]"),
-        click.option("--charset", "charset_file", type=FILE, help="File of the characters, in class order."),
+        click.option("--charset", "charset_file", type=ANY_PATH, help="File of the characters, in class order."),
         click.option(
             "--dataset",
             type=click.Choice(list(PRESETS), case_sensitive=False),
@@ -62,7 +61,7 @@ def chosen_charset(dataset: str | None, charset_file: Path | None) -> Charset | 
 
 @main.command()
 @click.argument("checkpoint", type=ModelPath())
-@click.option("-o", "--output", type=FILE, required=True, help="The .safetensors to write.")
+@click.option("-o", "--output", type=ANY_PATH, required=True, help="The .safetensors to write.")
 @model_options
 @force_option
 def strip(
@@ -105,12 +104,14 @@ def megabytes(count: int) -> str:
 
 @main.command()
 @click.argument("model", type=ModelPath())
-@click.option("-o", "--output", type=FILE, required=True, help="The .onnx to write.")
+@click.option("-o", "--output", type=ANY_PATH, required=True, help="The .onnx to write.")
 @onnx_options
 @click.option("--atol", type=float, help="Allowed absolute error of logits.  [default: 4 times PyTorch's own + 1e-4]")
 @click.option("--rtol", type=float, help="Allowed relative error of logits, added to --atol.")
-@click.option("--lines", "lines_dir", type=FILE, help="Real lines: for the range check of fp16, and to calibrate int8.")
-@click.option("--list", "list_file", type=FILE, help="Their list: .ln, .tsv, .csv, .jsonl.")
+@click.option(
+    "--lines", "lines_dir", type=ANY_PATH, help="Real lines: for the range check of fp16, and to calibrate int8."
+)
+@click.option("--list", "list_file", type=ANY_PATH, help="Their list: .ln, .tsv, .csv, .jsonl.")
 @model_options
 @force_option
 def onnx(
@@ -161,10 +162,10 @@ main.add_command(inspect_command)
 
 
 @main.command()
-@click.argument("models", type=FILE, nargs=-1, required=True, metavar="MODEL.(onnx|plan)...")
-@click.option("-o", "--output", type=FILE, required=True, help="The folder to write, NAME.htr.")
-@click.option("--report", "reports", type=FILE, multiple=True, help="Folder of 'htr-export validate' on a model.")
-@click.option("--latency", "latencies", type=FILE, multiple=True, help="JSON of 'htr-bench latency' on the models.")
+@click.argument("models", type=ANY_PATH, nargs=-1, required=True, metavar="MODEL.(onnx|plan)...")
+@click.option("-o", "--output", type=ANY_PATH, required=True, help="The folder to write, NAME.htr.")
+@click.option("--report", "reports", type=ANY_PATH, multiple=True, help="Folder of 'htr-export validate' on a model.")
+@click.option("--latency", "latencies", type=ANY_PATH, multiple=True, help="JSON of 'htr-bench latency' on the models.")
 @card_options
 @force_option
 def bundle(
@@ -206,7 +207,7 @@ def bundle(
 
 @main.command()
 @click.argument("bundle", type=ModelPath())
-@click.option("-o", "--output", type=FILE, required=True, help="The folder to write.")
+@click.option("-o", "--output", type=ANY_PATH, required=True, help="The folder to write.")
 def site(bundle: Path, output: Path) -> None:
     """Write a web page that reads with BUNDLE in its visitors' browsers; any web server serves the folder.
 
@@ -222,9 +223,9 @@ def site(bundle: Path, output: Path) -> None:
 
 @main.command()
 @click.argument("checkpoint", type=ModelPath())
-@click.option("-o", "--output", type=FILE, required=True, help="The bundle to write, NAME.htr.")
+@click.option("-o", "--output", type=ANY_PATH, required=True, help="The bundle to write, NAME.htr.")
 @lines_options
-@click.option("--calibration-list", type=FILE, help="Other lines to calibrate on.  [default: --list]")
+@click.option("--calibration-list", type=ANY_PATH, help="Other lines to calibrate on.  [default: --list]")
 @onnx_options
 @model_options
 @card_options

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htr_engines.console import HtrCommand, ModelPath, echo
+from htr_engines.console import HtrCommand, echo
+from htr_engines.options import ModelPath
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

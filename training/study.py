@@ -23,6 +23,7 @@ import click
 from htr_engines.console import HtrCommand, echo
 from htr_engines.errors import DataError
 from htr_engines.files import write_text
+from htr_engines.options import ANY_PATH
 from htr_export.reporting import document, write_document
 
 if TYPE_CHECKING:
@@ -61,10 +62,10 @@ RUNS = (
 
 
 @click.command(cls=HtrCommand)
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of the data sets.")
+@click.option("--data", type=ANY_PATH, required=True, help="Folder of the data sets.")
 @click.option("--budget", type=click.FloatRange(min=0, min_open=True), required=True, help="Minutes for it all.")
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for checkpoints and logs.")
-@click.option("--results", type=click.Path(path_type=Path), required=True, help="JSON file to write.")
+@click.option("--output", type=ANY_PATH, required=True, help="Folder for checkpoints and logs.")
+@click.option("--results", type=ANY_PATH, required=True, help="JSON file to write.")
 @click.option("--set", "changes", multiple=True, help="Change a setting of every recipe.")
 def main(data: Path, budget: float, output: Path, results: Path, changes: tuple[str, ...]) -> None:
     """Train every run in an equal share of the budget and write what it reads.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,16 +10,14 @@ from htr_bench.gpu import gpu
 from htr_bench.options import batch_sizes
 from htr_engines.console import HtrGroup, echo, show_progress
 from htr_engines.errors import EngineError, UnstableError
+from htr_engines.options import EXISTING_FILE, EXISTING_FOLDER, figures_option, threads_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from htr_bench.latency import LatencyOptions, TargetResult
     from htr_bench.targets import Target
-
-ANY_FILE = click.Path(path_type=Path)
-EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.group(cls=HtrGroup)
@@ -38,11 +35,11 @@ main.add_command(gpu)
 @click.option("--batch", default="1,8", show_default=True, callback=batch_sizes, help="Lines in a call.")
 @click.option("--duration", type=click.FloatRange(0), default=3.0, show_default=True, help="Least seconds of calls.")
 @click.option("--iterations", type=click.IntRange(1), default=10, show_default=True, help="Least number of calls.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all physical cores]")
+@threads_option
 @click.option("--lines", "lines_dir", type=EXISTING_FOLDER, help="Folder of line images.  [default: a drawn line]")
 @click.option("--report", "reports", multiple=True, type=EXISTING_FOLDER, help="Validation report, for the CER.")
 @click.option("--clock", type=click.Choice(["wall", "cpu"]), default="wall", show_default=True, help="Which time.")
-@click.option("--json", "json_file", type=ANY_FILE, help="File for all figures.")
+@figures_option
 @click.option("--strict", is_flag=True, help="Exit with code 4 if a measurement is unstable.")
 def latency(
     targets: tuple[str, ...],

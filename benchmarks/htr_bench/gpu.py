@@ -23,6 +23,7 @@ from htr_bench.options import batch_sizes
 from htr_engines.checks import mark
 from htr_engines.console import HtrCommand, echo, stderr_console
 from htr_engines.errors import EngineError
+from htr_engines.options import EXISTING_FILE, EXISTING_FOLDER, figures_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,8 +47,6 @@ TORCH_VARIANTS = (
 )  # precision, compiled; the first is the reference
 DURATION_S, CALLS = 2.0, 20  # of each measurement, at least
 HALF_PRECISIONS = ("fp16", "bf16", "int8", "mixed")  # compared with the peak of FP16
-EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Part:
 @click.option("--batch", default="1,8,64", show_default=True, callback=batch_sizes, help="Lines in a call.")
 @click.option("--budget", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Minutes.")
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True, help="Where to run.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all figures.")
+@figures_option
 def gpu(
     model: Path,
     targets: tuple[str, ...],

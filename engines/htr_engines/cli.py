@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htr_engines.console import HtrCommand, ModelPath, Streams, echo, progress, verbosity
+from htr_engines.console import HtrCommand, echo, progress, verbosity
 from htr_engines.errors import DataError, StoppedError
 from htr_engines.files import is_file, is_folder
+from htr_engines.options import ANY_PATH, ModelPath, Streams, threads_option
 from htr_engines.text import to_json_text
 
 if TYPE_CHECKING:
@@ -29,14 +30,14 @@ FORMAT_HELP = "Pages: what is written.  [default: xml with -o, else text]"
 @click.argument("bundle", type=ModelPath())
 @click.argument("images", nargs=-1, metavar="[IMAGE|PAGE.xml|FOLDER|@LIST|-]...")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with confidences and places.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Pages: folder to write into.")
+@click.option("-o", "--output", type=ANY_PATH, help="Pages: folder to write into.")
 @click.option("--format", "page_format", type=click.Choice(["text", "jsonl", "xml", "hocr"]), help=FORMAT_HELP)
-@click.option("--images", "image_folder", type=click.Path(path_type=Path), help="Pages: where else images may be.")
+@click.option("--images", "image_folder", type=ANY_PATH, help="Pages: where else images may be.")
 @click.option("--words", is_flag=True, help="Pages: write words with outlines into PAGE too.")
 @click.option("--keep", is_flag=True, help="Pages: keep the text that was there as a further alternative.")
 @click.option("--force", is_flag=True, help="Pages: read again what is done already.")
 @click.option("--engine", help="What runs the model: tensorrt, openvino, ... [default: the fastest that fits]")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all physical cores]")
+@threads_option
 @click.option("--streams", type=Streams(), help=STREAMS_HELP)
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Lines per run.")
 @click.option("--alpha", type=click.Choice(["white", "ignore"]), help="What shows through transparency.")

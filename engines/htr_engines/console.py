@@ -13,7 +13,6 @@ import sys
 import threading
 import traceback
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -42,37 +41,6 @@ EXTRAS = {
     "huggingface_hub": "hub",
     **dict.fromkeys(("starlette", "uvicorn", "prometheus_client", "multipart"), "serve"),
 }
-
-
-class ModelPath(click.Path):
-    """A file or a folder on this machine, or one on the Hub (``hf://OWNER/REPO``), which is downloaded."""
-
-    def __init__(self) -> None:
-        super().__init__(path_type=Path)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
-        """Return the path on this machine."""
-        from htr_engines import hub
-
-        if not str(value).startswith(hub.SCHEME):
-            return super().convert(value, param, ctx)
-        try:
-            return hub.fetch(str(value))
-        except HtrError as error:
-            raise click.ClickException(str(error)) from None
-
-
-class Streams(click.IntRange):
-    """A number of streams, or ``auto``, which is None."""
-
-    name = "auto|N"
-
-    def __init__(self) -> None:
-        super().__init__(min=1)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
-        """Return the number."""
-        return None if value == "auto" else super().convert(value, param, ctx)
 
 
 @contextlib.contextmanager

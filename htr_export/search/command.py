@@ -10,6 +10,7 @@ import click
 
 from htr_engines.console import HtrCommand, echo, show_progress
 from htr_engines.errors import StoppedError
+from htr_engines.options import ANY_PATH, threads_option
 from htr_export.precision.precision_map import DEFAULT_METHOD, METHODS
 from htr_export.preflight import check_output, force_option
 
@@ -20,17 +21,16 @@ if TYPE_CHECKING:
     from htr_export.search.inputs import SearchRequest
     from htr_export.search.search import SearchResult
 
-FILE = click.Path(path_type=Path)
 ON_PAGE_ONLY = ("work %", "mean |d|", "time")  # columns for which a terminal has no room
 COLUMNS = 130  # characters that the tables need
 
 
 @click.command("search", cls=HtrCommand)
-@click.argument("model", type=FILE)
-@click.option("-o", "--output", type=FILE, required=True, help="The precision map to write, MAP.toml.")
-@click.option("--lines", "lines_dir", required=True, type=FILE, help="Folder of line images.")
-@click.option("--list", "list_file", type=FILE, help="Their list: .ln, .tsv, .csv, .jsonl.")
-@click.option("--calibration-list", type=FILE, help="Other lines to calibrate on.  [default: half of the list]")
+@click.argument("model", type=ANY_PATH)
+@click.option("-o", "--output", type=ANY_PATH, required=True, help="The precision map to write, MAP.toml.")
+@click.option("--lines", "lines_dir", required=True, type=ANY_PATH, help="Folder of line images.")
+@click.option("--list", "list_file", type=ANY_PATH, help="Their list: .ln, .tsv, .csv, .jsonl.")
+@click.option("--calibration-list", type=ANY_PATH, help="Other lines to calibrate on.  [default: half of the list]")
 @click.option(
     "--calibration",
     type=click.Choice(METHODS),
@@ -76,7 +76,7 @@ COLUMNS = 130  # characters that the tables need
     show_default=True,
     help="Groups of modules at most; each is tried alone.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all physical cores]")
+@threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON instead of the tables.")
 @force_option
 @click.pass_context

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from htr_engines.console import HtrCommand, ModelPath, echo, hint
+from htr_engines.console import HtrCommand, echo, hint
+from htr_engines.options import ANY_PATH, ModelPath
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command(cls=HtrCommand)
 @click.argument("bundle", type=ModelPath())
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The folder to write.")
+@click.option("-o", "--output", type=ANY_PATH, required=True, help="The folder to write.")
 @click.option("--device", type=click.Choice(["cpu", "gpu"]), default="cpu", show_default=True, help="Of the network.")
 @click.option("--python", is_flag=True, help="Run the network on an engine of htr-export, such as OpenVINO.")
 @click.option(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,15 +9,15 @@ import click
 from htr_engines.checks import Check
 from htr_engines.console import HtrCommand, echo, hint, show_progress
 from htr_engines.limits import RANGE_LINES
+from htr_engines.options import ANY_PATH
 from htr_export.preflight import check_output, force_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from htr_export.trt.make import BuiltPlan
     from htr_export.trt.prepare import Prepared
-
-FILE = click.Path(path_type=Path)
 
 
 def parsed_by(name: str) -> Callable[..., Any]:
@@ -48,8 +47,8 @@ def shapes_option(which: str) -> Callable[..., Any]:
 
 
 @click.command("trt", cls=HtrCommand)
-@click.argument("model", type=FILE, metavar="MODEL.onnx")
-@click.option("-o", "--output", type=FILE, help="The .plan to write, or its folder.  [default: beside MODEL.onnx]")
+@click.argument("model", type=ANY_PATH, metavar="MODEL.onnx")
+@click.option("-o", "--output", type=ANY_PATH, help="The .plan to write, or its folder.  [default: beside MODEL.onnx]")
 @click.option(
     "--runtime",
     type=click.Choice(["auto", "tensorrt", "tensorrt-rtx"]),
@@ -58,13 +57,13 @@ def shapes_option(which: str) -> Callable[..., Any]:
     help="What is to run the plan; auto takes TensorRT where it is installed.",
 )
 @click.option("--precision", type=click.Choice(["fp16", "fp32"]), help="Of a float32 graph.  [default: fp16]")
-@click.option("--lines", "lines_dir", type=FILE, help="Real lines for the range check of fp16.")
-@click.option("--list", "list_file", type=FILE, help=f"Their list, of which {RANGE_LINES} are drawn.")
+@click.option("--lines", "lines_dir", type=ANY_PATH, help="Real lines for the range check of fp16.")
+@click.option("--list", "list_file", type=ANY_PATH, help=f"Their list, of which {RANGE_LINES} are drawn.")
 @shapes_option("min")
 @shapes_option("opt")
 @shapes_option("max")
 @click.option("--workspace", metavar="SIZE", callback=parsed_by("parse_size"), help="GPU memory for a layer: 512MiB.")
-@click.option("--timing-cache", type=FILE, help="Measured times, kept for the next build. TensorRT only.")
+@click.option("--timing-cache", type=ANY_PATH, help="Measured times, kept for the next build. TensorRT only.")
 @click.option("--hardware-compatible", is_flag=True, help="For all GPUs from sm80 on; slower. TensorRT only.")
 @click.option("--version-compatible", is_flag=True, help="For later releases too; slower. TensorRT only.")
 @click.option(

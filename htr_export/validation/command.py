@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from htr_engines.console import HtrCommand, echo, show_progress
+from htr_engines.options import ANY_PATH, threads_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from htr_export.validation.run import Validation, ValidationRequest
 
-FILE = click.Path(path_type=Path)
 MIN_CHARACTERS = 400  # of the lines, below which a pass means little: one edit is a quarter point of CER
 LISTED = 10  # left-out lines named on the terminal; the report names all
 
@@ -32,19 +32,19 @@ def lines_options(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="Percentage points of CER that the 95 % interval may reach.",
         ),
-        click.option("--list", "list_file", type=FILE, help="Their list: .ln, .tsv, .csv, .jsonl."),
-        click.option("--lines", "lines_dir", required=True, type=FILE, help="Folder of line images."),
+        click.option("--list", "list_file", type=ANY_PATH, help="Their list: .ln, .tsv, .csv, .jsonl."),
+        click.option("--lines", "lines_dir", required=True, type=ANY_PATH, help="Folder of line images."),
     ):
         command = option(command)
     return command
 
 
 @click.command("validate", cls=HtrCommand)
-@click.option("--reference", required=True, type=FILE, help="What is right: MODEL.safetensors.")
-@click.option("--candidate", required=True, type=FILE, help="What to judge, such as MODEL.onnx.")
+@click.option("--reference", required=True, type=ANY_PATH, help="What is right: MODEL.safetensors.")
+@click.option("--candidate", required=True, type=ANY_PATH, help="What to judge, such as MODEL.onnx.")
 @lines_options
-@click.option("--report", type=FILE, help="Folder for the report.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all physical cores]")
+@click.option("--report", type=ANY_PATH, help="Folder for the report.")
+@threads_option
 @click.option("--engine", help="What runs the candidate: openvino, onnxruntime-cuda, ...")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON instead of the tables.")
 @click.pass_context

@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from htr_engines.console import HtrGroup, echo, hint
+from htr_engines.options import ANY_PATH, EXISTING_FILE, EXISTING_FOLDER
 from htr_export.preflight import check_output, force_option
 
 if TYPE_CHECKING:
     from htr_engines.charset import Charset
-
-EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-ANY_PATH = click.Path(path_type=Path)
 
 
 @click.group(cls=HtrGroup, context_settings={"help_option_names": ["-h", "--help"]})

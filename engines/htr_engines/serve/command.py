@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from htr_engines.console import HtrCommand, ModelPath, Streams, echo
+from htr_engines.console import HtrCommand, echo
 from htr_engines.errors import DataError
+from htr_engines.options import ANY_PATH, ModelPath, Streams, threads_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -17,7 +21,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all of them.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
 @click.option("--engine", help="What runs the model: tensorrt, openvino, ...  [default: the fastest that fits]")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all physical cores]")
+@threads_option
 @click.option("--streams", type=Streams(), help="Batches at the same time.  [default: auto, the most lines a second]")
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Lines per run, at most.")
 @click.option("--waiting", type=click.IntRange(min=1), default=256, show_default=True, help="Lines that may wait.")
@@ -26,7 +30,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
     "--timeout", "timeout_s", type=click.FloatRange(min=0.1), default=60.0, show_default=True, help="Seconds."
 )
 @click.option("--token", envvar="HTR_SERVE_TOKEN", help="Clients have to send it.  [or variable HTR_SERVE_TOKEN]")
-@click.option("--site", type=click.Path(path_type=Path), help="Folder of 'htr-export site', served at /.")
+@click.option("--site", type=ANY_PATH, help="Folder of 'htr-export site', served at /.")
 @click.version_option(package_name="htr-export")
 def main(
     bundle: Path,
