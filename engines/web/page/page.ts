@@ -279,14 +279,14 @@ async function start(): Promise<void> {
       files.set(file, [loaded, total]);
       const [done, all] = [...files.values()].reduce(([a, b], [c, d]) => [a + c, b + d], [0, 0]);
       progress.value = all ? done / all : 0;
-      say(`Loading the network, ${(done / 1e6).toFixed(1)} of ${(all / 1e6).toFixed(1)} MB…`);
+      element("loaded").textContent = `${(done / 1e6).toFixed(1)} of ${(all / 1e6).toFixed(1)} MB`;
     },
   });
   const { bundle } = recognizer;
   const name = bundle.manifest.golden[0]!.image;
   example = bundle.content(name).then((content) => new File([content], name.split("/").at(-1)!));
   await example;
-  progress.hidden = true;
+  element("download").hidden = true;
   element("selection").textContent = recognizer.selection;
   for (const button of buttons) button.disabled = false;
   say("Ready.");
