@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -334,6 +335,25 @@ def test_it_works_without_a_network_after_the_first_visit(visit):
     ready(visit)
     visit.get_by_role("button", name="Try an example").click()
     assert len(read(visit)) == 1
+
+
+def test_a_new_version_takes_the_place_of_the_old_one(chromium, site, tmp_path):
+    copy = tmp_path / "site"
+    shutil.copytree(site, copy)
+    with serve({"": copy}, {"Cache-Control": "max-age=3600"}) as address:
+        page = chromium.new_page()
+        page.goto(address)
+        ready(page)
+        for name, old, new in (("sw.js", r"htr-[0-9a-f]{16}", "htr-new"), ("index.html", "<title>", "<title>Always ")):
+            changed, count = re.subn(old, new, (copy / name).read_text(encoding="utf-8"))
+            assert count == 1
+            (copy / name).write_text(changed, encoding="utf-8")
+        page.evaluate("navigator.serviceWorker.getRegistration().then((one) => one.update())")
+        page.wait_for_function("caches.keys().then((names) => names.every((name) => name === 'htr-new'))")
+        page.reload()
+        ready(page)
+        assert page.title().startswith("Always ")
+        page.close()
 
 
 def test_it_fits_a_phone_in_the_dark(visit):

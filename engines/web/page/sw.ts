@@ -15,7 +15,7 @@ async function answer(request: Request): Promise<Response> {
   const cache = await caches.open(CACHE);
   let response = await cache.match(request, { ignoreSearch: true });
   if (!response) {
-    response = await fetch(request);
+    response = await fetch(request, { cache: "no-cache" }); // another version's file may be in the browser's own cache
     if (response.ok) await cache.put(request, response.clone());
   }
   const headers = new Headers(response.headers);
