@@ -53,16 +53,29 @@ def _told_of_closed_output() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does, its temporary files removed."""
+def _signals_as_interrupts() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does, its temporary files removed, whatever a library makes of it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    received: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except StoppedError:
+        raise
+    except Exception:
+        if received:
+            raise click.Abort from None
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Guarded(click.Command):
@@ -81,7 +94,7 @@ class _Guarded(click.Command):
                 stream.reconfigure(errors="backslashreplace")
         warnings.filterwarnings("ignore", module=r"PIL\b")  # of damaged images, which get a sentence of ours
         try:
-            with _sigterm_as_interrupt():
+            with _signals_as_interrupts():
                 code = self._run(args, settings)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()

@@ -148,6 +148,11 @@ class Recognizer(Closeable):
             raise DataError(left_out[0].reason)
         return [read_sheet(self, sheet, batch_size) for sheet in sheets]
 
+    @property
+    def streams(self) -> int:
+        """How many batches the engine runs at the same time."""
+        return self.engine.info.streams
+
     def read_grey(self, lines: list[NDArray[np.uint8]]) -> list[Reading]:
         """Read grey lines, each uint8 [H,W] with white = 255, as one batch."""
         spec = self.preprocessing

@@ -122,17 +122,22 @@ def test_what_is_nested_too_deeply_is_a_sentence():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_command_in_one_sentence_with_its_files_removed(tmp_path, number):
+@pytest.mark.parametrize("library", ["pass", "raise ValueError('of its own') from None"])
+def test_a_signal_ends_a_command_in_one_sentence_with_its_files_removed(tmp_path, number, library):
     code = (
-        "import os, signal, sys\n"
+        "import os, signal, sys, threading\n"
         "from pathlib import Path\n"
         "from htr_engines.console import HtrCommand\n"
         "from htr_engines.files import atomic_path\n"
         "def work():\n"
         "    with atomic_path(Path(sys.argv[1])) as temporary:\n"
         "        temporary.write_text('half')\n"
-        f"        os.kill(os.getpid(), {int(number)})\n"
-        "        signal.pause()\n"
+        f"        threading.Timer(0.5, os.kill, (os.getpid(), {int(number)})).start()\n"
+        "        try:\n"
+        "            signal.pause()\n"
+        "        except KeyboardInterrupt:\n"
+        f"            {library}\n"
+        "            raise\n"
         "HtrCommand('work', callback=work).main([])\n"
     )
     done = subprocess.run(

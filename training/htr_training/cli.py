@@ -207,6 +207,7 @@ def cut(pages: tuple[Path, ...], **options: Any) -> None:  # noqa: ANN401
         echo(f"skipped: {count} lines, because {reason}", err=True)
     lines = f"{len(report.train)} lines to train on, {len(report.val)} to validate on"
     echo(f"{lines}, from {report.pages} pages; look at them in {report.contact_sheet}")
+    hint("htr-train", "check", str(options["output"]))
 
 
 @main.command()

@@ -9,6 +9,7 @@ import numpy as np
 
 from htr_engines.pages.cut import SheetLine, cut_sheet
 from htr_engines.pages.markup import WrittenLine, WrittenSpan
+from htr_engines.pipeline import in_chunks, map_in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,11 @@ class LineReader(Protocol):
     @property
     def preprocessing(self) -> Preprocessing:
         """How the network wants its lines."""
+        ...
+
+    @property
+    def streams(self) -> int:
+        """How many batches may be read at the same time."""
         ...
 
     def read_grey(self, lines: list[NDArray[np.uint8]]) -> list[Reading]:
@@ -86,22 +92,18 @@ def read_sheet(
         DataError: if the page does not belong to its image.
         ImageError: if the image cannot be read.
     """
-    lines: list[LineReading] = []
-    waiting: list[SheetLine] = []
 
-    def flush() -> None:
-        images = [line.image_HW for line in waiting if line.image_HW is not None]
+    def read(batch: list[SheetLine]) -> list[LineReading]:
+        images = [line.image_HW for line in batch if line.image_HW is not None]
         readings = iter(reader.read_grey(images) if images else [])
-        lines.extend(_line_reading(line, None if line.image_HW is None else next(readings)) for line in waiting)
-        if advance:
-            advance(len(waiting))
-        waiting.clear()
+        return [_line_reading(line, None if line.image_HW is None else next(readings)) for line in batch]
 
-    for line in cut_sheet(sheet, reader.preprocessing.height, reader.preprocessing.alpha):
-        waiting.append(line)
-        if len(waiting) == batch_size:
-            flush()
-    flush()
+    batches = in_chunks(cut_sheet(sheet, reader.preprocessing.height, reader.preprocessing.alpha), batch_size)
+    lines: list[LineReading] = []
+    for done in map_in_threads(read, batches, reader.streams, ahead=1):  # the next lines are cut meanwhile
+        lines += done
+        if advance:
+            advance(len(done))
     return PageReading(sheet, tuple(lines))
 
 

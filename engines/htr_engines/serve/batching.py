@@ -121,6 +121,8 @@ class Batcher:
 class WaitingReader:
     """Reads the lines of a page from another thread, with those of all other requests."""
 
+    streams = 1
+
     def __init__(self, batcher: Batcher, preprocessing: Preprocessing, loop: asyncio.AbstractEventLoop) -> None:
         self.preprocessing = preprocessing
         self._batcher = batcher

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import click
@@ -65,7 +66,10 @@ def main(
             echo("Warning: anyone who reaches this machine can use the service; give a --token", err=True)
         options = ServeOptions(batch_size, waiting, max_bytes, timeout_s, token, site)
         application = Service(recognizer, options).application()
-        uvicorn.run(application, host=host, port=port, log_level="info", timeout_graceful_shutdown=int(timeout_s) + 1)
+        with contextlib.suppress(KeyboardInterrupt):  # the signal comes again when the server has ended in good order
+            uvicorn.run(
+                application, host=host, port=port, log_level="info", timeout_graceful_shutdown=int(timeout_s) + 1
+            )
 
 
 if __name__ == "__main__":

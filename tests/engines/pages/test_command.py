@@ -34,6 +34,7 @@ class Counter:
     """Reads ``line N``, its width in pixels in place of N, in two words."""
 
     preprocessing = Preprocessing(width=128)
+    streams = 1
 
     def __init__(self) -> None:
         self.batches: list[int] = []
