@@ -132,6 +132,7 @@ def test_the_commands_of_the_readme_run(folder, monkeypatch):
     # What takes longest and has tests of its own: the checks of ONNX at all widths, memory in processes of their own.
     monkeypatch.setattr(checks, "WIDTHS", (256,))
     monkeypatch.setattr(latency, "run_alone", lambda _request: Peak(2, 1))
+    monkeypatch.setattr(latency, "MAX_EXTENSION", 1)
     for shown in (shown for shown in COMMANDS if shown.runs):
         name, *words = shown.words
         if name.startswith("htr-"):

@@ -59,15 +59,16 @@ def run_alone(request: Request) -> Peak:
     except subprocess.TimeoutExpired:
         raise EngineError(f"it did not end within {TIMEOUT_S} s; give a smaller batch") from None
     if done.returncode:
-        raise EngineError(_reason(done))
+        raise EngineError(reason_of(done.returncode, done.stderr))
     return Peak(**json.loads(done.stdout.strip().splitlines()[-1]))
 
 
-def _reason(done: subprocess.CompletedProcess[str]) -> str:
-    if done.returncode < 0:
-        return f"the process died of signal {-done.returncode}; the machine's memory may be too small"
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    return lines[-1].removeprefix("Error: ") if lines else f"the process ended with code {done.returncode}"
+def reason_of(code: int, errors: str) -> str:
+    """Return why a process of ours failed, by its exit code and what it wrote on stderr."""
+    if code < 0:
+        return f"the process died of signal {-code}; the machine's memory may be too small"
+    lines = [line for line in errors.splitlines() if line.strip()]
+    return lines[-1].removeprefix("Error: ") if lines else f"the process ended with code {code}"
 
 
 def peak_bytes() -> int:

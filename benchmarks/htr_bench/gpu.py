@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from htr_bench.alone import reason_of
 from htr_bench.options import batch_sizes
 from htr_engines.checks import mark
 from htr_engines.console import HtrCommand, echo, stderr_console
@@ -142,7 +143,8 @@ def run_part(part: Part, seconds: float) -> dict[str, Any]:
         )
         try:
             process.communicate(json.dumps(asdict(part.request)), timeout=max(1.0, seconds))
-            reason = None if process.returncode == 0 else _reason(process.returncode, errors)
+            errors.seek(0)
+            reason = reason_of(process.returncode, errors.read()) if process.returncode else None
         except subprocess.TimeoutExpired:
             reason = f"it was stopped after its share of the time, {max(1.0, seconds):.0f} s; add --budget"
         finally:
@@ -160,14 +162,6 @@ def run_part(part: Part, seconds: float) -> dict[str, Any]:
         "peaks": _all(records, "peak"),
         "timings": _all(records, "timing"),
     }
-
-
-def _reason(code: int, errors: Any) -> str:  # noqa: ANN401 - a text file
-    if code < 0:
-        return f"the process died of signal {-code}"
-    errors.seek(0)
-    lines = [line for line in errors.read().splitlines() if line.strip()]
-    return lines[-1].removeprefix("Error: ") if lines else f"the process ended with code {code}"
 
 
 def _all(records: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from htr_export.search.search import SearchResult
 
 SCHEMA_VERSION = 1
+OPTIONS = ("calibration", "aim", "max_cer_increase", "judge", "limit", "groups", "threads", "seed")
 UNITS = {
     "bytes": "B",
     "cer": "per cent",
@@ -39,14 +40,7 @@ def to_document(result: SearchResult) -> dict[str, Any]:
         "options": {
             "for": request.target,
             "precisions": request.tried,
-            "calibration": request.calibration,
-            "aim": request.aim,
-            "max_cer_increase": request.max_cer_increase,
-            "judge": request.judge,
-            "limit": request.limit,
-            "groups": request.groups,
-            "threads": request.threads,
-            "seed": request.seed,
+            **{name: getattr(request, name) for name in OPTIONS},
         },
         "inputs": {
             "model": {"file": printable(request.model.name), "sha256": sha256_of(request.model)},

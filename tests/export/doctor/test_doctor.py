@@ -27,9 +27,9 @@ from helpers.doctor_machines import (
 from htr_engines.host import run_program
 from htr_export.cli import main
 from htr_export.doctor import machine as machine_module
+from htr_export.doctor.command import to_json, to_lines
 from htr_export.doctor.examine import examine
 from htr_export.doctor.machine import Machine
-from htr_export.doctor.report import to_json, to_lines
 
 
 def test_a_bare_container_of_two_gibibytes(tmp_path):
