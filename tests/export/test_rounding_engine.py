@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import onnx
 import pytest
@@ -48,7 +50,8 @@ def test_bf16_reads_as_float32_does_but_for_rounding(bf16_file, safetensors):
     image_N1HW = np.random.default_rng(0).random((1, 1, 64, 128), dtype=np.float32)
     with TorchEngine(safetensors) as reference:
         expected_NTC = reference.infer(image_N1HW)
-    for name in ("rounding", "openvino"):
+    # Where the variable takes bfloat16 from oneDNN, OpenVINO still chooses it by the CPU, and crashes.
+    for name in ("rounding", *(() if "ONEDNN_MAX_CPU_ISA" in os.environ else ("openvino",))):
         with open_any(bf16_file, name) as engine:
             difference = np.abs(engine.infer(image_N1HW) - expected_NTC)
         assert 1e-4 < difference.max() < 0.3 * expected_NTC.std(), name
