@@ -15,10 +15,11 @@ from htr_export.bundle.card import CardOptions, card_options
 from htr_export.doctor.command import doctor_command
 from htr_export.inspect_command import inspect_command
 from htr_export.onnx.options import chosen_options, onnx_options
-from htr_export.preflight import check_lines, check_output, check_packages, force_option
+from htr_export.preflight import check_lines, check_output, check_packages, force_option, lm_option
 from htr_export.search.command import search_command
 from htr_export.triton.command import triton_command
 from htr_export.trt.command import trt_command
+from htr_export.tuning.command import tune_command
 from htr_export.validation.command import MIN_CHARACTERS, lines_options, validate_command
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ main.add_command(triton_command)
 main.add_command(trt_command)
 main.add_command(doctor_command)
 main.add_command(inspect_command)
+main.add_command(tune_command)
 
 
 @main.command()
@@ -166,6 +168,7 @@ main.add_command(inspect_command)
 @click.option("-o", "--output", type=ANY_PATH, required=True, help="The folder to write, NAME.htr.")
 @click.option("--report", "reports", type=ANY_PATH, multiple=True, help="Folder of 'htr-export validate' on a model.")
 @click.option("--latency", "latencies", type=ANY_PATH, multiple=True, help="JSON of 'htr-bench latency' on the models.")
+@lm_option
 @card_options
 @force_option
 def bundle(
@@ -173,6 +176,7 @@ def bundle(
     output: Path,
     reports: tuple[Path, ...],
     latencies: tuple[Path, ...],
+    language_model: Path | None,
     *,
     force: bool,
     **card: Any,  # noqa: ANN401
@@ -189,19 +193,18 @@ def bundle(
     with show_progress("bundling") as progress:
         from htr_export.bundle.writer import write_bundle
 
-        manifest = write_bundle(models, output, reports, latencies, CardOptions(**card), force=force, progress=progress)
+        told = CardOptions(**card)
+        manifest = write_bundle(
+            models, output, reports, latencies, told, language_model=language_model, force=force, progress=progress
+        )
     total = sum(file["bytes"] for file in manifest["files"].values())
     echo(f"wrote  {output} ({len(manifest['files'])} files, {megabytes(total)})")
     for model in manifest["models"]:
         verdicts = [f"{one['verdict']} with {engine}" for engine, one in model["validations"].items()]
         echo(f"model  {model['file']} ({model['precision']}): {'; '.join(verdicts) or 'not validated'}")
         for engine in model.get("self_test_failed", []):
-            echo(
-                Check(
-                    passed=False,
-                    detail=f"{engine} does not read the golden lines of {model['file']}, so it is not used",
-                )
-            )
+            detail = f"{engine} does not read the golden lines of {model['file']}, so it is not used"
+            echo(Check(passed=False, detail=detail))
     hint("htr-read", "--self-test", str(output), prefix="next   ")
 
 
@@ -226,6 +229,7 @@ def site(bundle: Path, output: Path) -> None:
 @click.option("-o", "--output", type=ANY_PATH, required=True, help="The bundle to write, NAME.htr.")
 @lines_options
 @click.option("--calibration-list", type=ANY_PATH, help="Other lines to calibrate on.  [default: --list]")
+@lm_option
 @onnx_options
 @model_options
 @card_options

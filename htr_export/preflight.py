@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from htr_engines.errors import DataError, ExportError, MissingExtraError
+from htr_engines.options import ANY_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,6 +21,23 @@ if TYPE_CHECKING:
 HEADER_BYTES = 1 << 16  # of a file, within which its format puts what tells our products
 
 force_option = click.option("--force", is_flag=True, help="Replace the output whatever it is.")
+
+
+def _checked_language_model(_context: click.Context, _option: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None:
+        from htr_export.decoding import read_decoding
+
+        read_decoding(path)
+    return path
+
+
+lm_option = click.option(
+    "--lm",
+    "language_model",
+    type=ANY_PATH,
+    callback=_checked_language_model,
+    help="For a beam search: a .htrlm of 'htr-train lm'.",
+)
 
 
 def check_output(target: Path, *, force: bool) -> None:
@@ -86,5 +104,6 @@ _PRODUCTS: dict[str, Callable[[Path], bool]] = {
     ".safetensors": _starts_with(b"__metadata__", b"charset", b"preprocessing"),
     ".onnx": _starts_with(b"htr-export"),
     ".toml": _starts_with(b"# Found by: ", b"[modules]"),
+    ".htrlm": _starts_with(b"HTR-LM"),
     ".plan": lambda path: path.with_name(f"{path.name}.json").is_file(),
 }

@@ -19,6 +19,7 @@ from htr_engines.lines import fingerprint, read_lines
 from htr_engines.progress import SILENT
 from htr_export.bundle.card import CardOptions
 from htr_export.bundle.writer import write_bundle
+from htr_export.decoding import read_decoding
 from htr_export.model import load_model
 from htr_export.onnx.export import OnnxOptions, export_onnx, tool_version
 from htr_export.strip import strip_checkpoint
@@ -51,6 +52,7 @@ class ShipRequest:
     limit: int | None = None  # lines to validate on
     min_characters: int = 0  # of the lines to validate on
     card: CardOptions = field(default_factory=CardOptions)
+    language_model: Path | None = None  # for a beam search
     force: bool = False  # replace a file that has the name of the bundle
 
     @property
@@ -162,6 +164,7 @@ def _onnx(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
 
 def _validate(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
     """Validate on every engine that htr-read could choose here."""
+    decoding = read_decoding(request.language_model)
     request_of_files = ValidationRequest(
         reference=request.work / "model.safetensors",
         candidate=request.model,
@@ -170,6 +173,7 @@ def _validate(request: ShipRequest, memory: _Memory, progress: Progress) -> Step
         limit=request.limit,
         report=request.report,
         options=ValidationOptions(max_cer_increase=request.max_cer_increase, min_characters=request.min_characters),
+        language_model=request.language_model,
     )
     engines = installed_engines()
     lines = read_lines(request.lines_dir, request.list_file)[: request.limit]
@@ -177,7 +181,7 @@ def _validate(request: ShipRequest, memory: _Memory, progress: Progress) -> Step
     files = [memory.sha256(request_of_files.reference), memory.sha256(request.model)]
     done = memory.run(
         "validate",
-        [*files, identity, request.max_cer_increase, request.min_characters, engines],
+        [*files, identity, request.max_cer_increase, request.min_characters, engines, decoding.to_dict()],
         request.report / "report.json",
         lambda: validate_engines(request_of_files, engines, progress),
     )
@@ -202,10 +206,16 @@ def _bundle(request: ShipRequest, memory: _Memory, progress: Progress) -> Step:
     hashes = [memory.sha256(request.model), [memory.sha256(report / "report.json") for report in reports]]
     done = memory.run(
         "bundle",
-        [SCHEMA_VERSION, *hashes, asdict(request.card)],
+        [SCHEMA_VERSION, *hashes, read_decoding(request.language_model).to_dict(), asdict(request.card)],
         request.output / MANIFEST,
         lambda: write_bundle(
-            [request.model], request.output, reports, card=request.card, force=request.force, progress=progress
+            [request.model],
+            request.output,
+            reports,
+            card=request.card,
+            language_model=request.language_model,
+            force=request.force,
+            progress=progress,
         ),
     )
     total = sum(path.stat().st_size for path in request.output.rglob("*") if path.is_file())

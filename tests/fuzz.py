@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 KINDS = (
     *("checkpoint", "safetensors", "onnx", "manifest", "sidecar", "report", "charset", "list", "table", "names"),
-    *("recipe", "map", "page", "image"),
+    *("recipe", "map", "page", "language model", "image"),
 )
 LONGEST_S = 30.0  # for one case
 MOST_BYTES = 3 << 30  # resident, of one process

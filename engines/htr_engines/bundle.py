@@ -27,6 +27,7 @@ from htr_engines.text import shown
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from htr_engines.beam import BeamOptions
     from htr_engines.manifest import ExpectedEntry, GoldenEntry, ModelEntry, VectorsEntry
     from htr_engines.onnx_facts import Axes
     from htr_engines.preprocess import Alpha
@@ -53,7 +54,8 @@ class Expected:
     """What a model makes of a golden line."""
 
     logits: Path  # .npy, float32 [T,C]
-    text: str
+    text: str  # by greedy decoding
+    decoded: str | None  # by the bundle's decoder, where that is another one
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class Bundle:
     golden: tuple[GoldenLine, ...]
     digests: Mapping[Path, str]  # SHA-256 of every file
     vectors: PreprocessingVectors | None = None  # None in bundles before schema version 3
+    beam: BeamOptions | None = None  # of the decoder that its validations used; None where that was greedy
+    language_model: Path | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -174,6 +178,7 @@ def open_bundle(folder: Path) -> Bundle:
         charset.check_fits(manifest.num_classes)
     except CharsetError as error:
         raise BundleError(f"{folder / MANIFEST} is damaged ({error}); bundle the model again") from None
+    decoding = manifest.decoding
     bundle = Bundle(
         folder=folder,
         manifest=document,
@@ -182,6 +187,8 @@ def open_bundle(folder: Path) -> Bundle:
         models=tuple(_model(folder, entry) for entry in manifest.models),
         golden=tuple(_golden_line(folder, entry) for entry in manifest.golden),
         digests={_inside(folder, name): entry.sha256 for name, entry in manifest.files.items()},
+        beam=decoding.beam if decoding.method == "ctc-beam" else None,
+        language_model=None if decoding.language_model is None else _inside(folder, decoding.language_model),
         vectors=_vectors(folder, manifest.preprocessing_vectors),
     )
     if unlisted := [path for path in _used(bundle) if path not in bundle.digests]:
@@ -225,7 +232,7 @@ def _golden_line(folder: Path, entry: GoldenEntry) -> GoldenLine:
 
 
 def _expected(folder: Path, entry: ExpectedEntry) -> Expected:
-    return Expected(_inside(folder, entry.logits), entry.text)
+    return Expected(_inside(folder, entry.logits), entry.text, entry.decoded)
 
 
 def _vectors(folder: Path, entry: VectorsEntry | None) -> PreprocessingVectors | None:
@@ -244,6 +251,8 @@ def _used(bundle: Bundle) -> Iterator[Path]:
     for line in bundle.golden:
         yield from (line.image, line.tensor, line.reference.logits)
         yield from (one.logits for one in line.models.values())
+    if bundle.language_model:
+        yield bundle.language_model
     if bundle.vectors:
         yield bundle.vectors.tensors
         yield from (image for image, _, _ in bundle.vectors.images)

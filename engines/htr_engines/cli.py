@@ -16,6 +16,7 @@ from htr_engines.text import to_json_text
 
 if TYPE_CHECKING:
     from htr_engines.checks import Check
+    from htr_engines.decoder import Method
     from htr_engines.pages.command import PageOptions
     from htr_engines.pages.formats import PageFormat
     from htr_engines.preprocess import Alpha
@@ -41,6 +42,10 @@ FORMAT_HELP = "Pages: what is written.  [default: xml with -o, else text]"
 @click.option("--streams", type=Streams(), help=STREAMS_HELP)
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Lines per run.")
 @click.option("--alpha", type=click.Choice(["white", "ignore"]), help="What shows through transparency.")
+@click.option("--decoder", "method", type=click.Choice(["greedy", "beam"]), help="[default: as the bundle says]")
+@click.option("--beam", type=click.IntRange(1, 1024), help="Texts that the beam search keeps.  [default: as bundled]")
+@click.option("--lm-weight", type=click.FloatRange(0, 20), help="Of the language model.  [default: as bundled]")
+@click.option("--n-best", type=click.IntRange(1, 1024), default=1, show_default=True, help="Texts a line, in JSON.")
 @click.option("--self-test", "testing", is_flag=True, help="Run the golden lines on every engine that fits.")
 @click.version_option(package_name="htr-export")
 def main(
@@ -58,6 +63,10 @@ def main(
     streams: int | None,
     batch_size: int,
     alpha: Alpha | None,
+    method: Method | None,
+    beam: int | None,
+    lm_weight: float | None,
+    n_best: int,
     testing: bool,
 ) -> None:
     """Read line images, or the lines of PAGE and ALTO files, with BUNDLE: one line of text each, in order.
@@ -70,6 +79,8 @@ def main(
     is written again with the text in it (or as --format says), into the same places below that folder; what an
     earlier run has done is skipped.
 
+    A bundle with a language model is read by beam search; --n-best 5 then lists five texts a line in JSON, with scores.
+
     Of the models in the bundle the fastest that fits this machine is used, unproven ones only where no proven one
     fits. Standard error says which and why.
     """
@@ -81,13 +92,14 @@ def main(
     if not documents and (output or page_format or image_folder or words or keep or force):
         raise click.UsageError("-o, --format, --images, --words, --keep and --force go with PAGE or ALTO files")
     sources = [] if documents else _sources(images)
+    from htr_engines.decoder import DecoderOptions
     from htr_engines.recognizer import Recognizer
 
+    decoder = DecoderOptions(method, beam, lm_weight, n_best=n_best)
     if len(sources) == 1:
         streams = streams or 1
-    with Recognizer(bundle, engine, threads, alpha, streams=streams) as recognizer:
-        if verbosity() >= 0:
-            echo(recognizer.selection if verbosity() else recognizer.selection.brief, err=True)
+    with Recognizer(bundle, engine, threads, alpha, decoder, streams=streams) as recognizer:
+        _say_what_reads(recognizer)
         if documents:
             from htr_engines.pages.command import PageOptions
 
@@ -97,6 +109,14 @@ def main(
         else:
             code = _read(recognizer, sources, batch_size, as_json)
     sys.exit(code)
+
+
+def _say_what_reads(recognizer: Recognizer) -> None:
+    if verbosity() < 0:
+        return
+    echo(recognizer.selection if verbosity() else recognizer.selection.brief, err=True)
+    if recognizer.decoder.remark:
+        echo(f"decoder: {recognizer.decoder.remark}", err=True)
 
 
 def _documents(names: tuple[str, ...]) -> tuple[Path, ...]:
@@ -117,6 +137,8 @@ def _read_documents(recognizer: Recognizer, options: PageOptions) -> int:
     from htr_engines.pages.command import read_documents
 
     bundle = f"{recognizer.bundle.folder.resolve().name} sha256:{recognizer.bundle.fingerprint}"
+    if recognizer.decoder.remark:
+        bundle += f", {recognizer.decoder.remark}"
     with progress() as display:
         task = display.add_task("reading", total=None)
         try:

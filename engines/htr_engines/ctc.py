@@ -37,6 +37,18 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """A text that the beam search found for a line."""
+
+    text: str
+    score: float  # nats; htr_engines.beam.BeamOptions says of what
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the alternative for JSON."""
+        return {"text": self.text, "score": round(self.score, 3)}
+
+
+@dataclass(frozen=True)
 class Reading:
     """What was read on one line. Its words and characters are built when they are asked for."""
 
@@ -45,6 +57,7 @@ class Reading:
     log_p: tuple[float, ...] = ()  # of each character: the logarithm of its confidence
     starts: tuple[float, ...] = ()  # of each character, as Span has it
     ends: tuple[float, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()  # the best texts of a beam search that was asked for several
 
     @cached_property
     def characters(self) -> tuple[Span, ...]:
@@ -76,12 +89,15 @@ class Reading:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the reading for JSON."""
-        return {
+        document: dict[str, Any] = {
             "text": self.text,
             "confidence": round(self.confidence, 4),
             "words": [word.to_dict() for word in self.words],
             "characters": [character.to_dict() for character in self.characters],
         }
+        if self.alternatives:
+            document["alternatives"] = [alternative.to_dict() for alternative in self.alternatives]
+        return document
 
 
 def decode_greedy(logits_NTC: NDArray[np.float32], charset: Charset) -> list[Reading]:

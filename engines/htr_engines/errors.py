@@ -45,6 +45,10 @@ class BundleError(HtrError, ValueError):
     """A bundle that is incomplete, changed or of an unknown version."""
 
 
+class DecoderError(HtrError, ValueError):
+    """Settings of a decoder that do not go together, or not with the bundle."""
+
+
 class MissingExtraError(HtrError, ImportError):
     """A Python package that an optional extra would have brought."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003 - msgspec reads the annotations
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
 
+from htr_engines.beam import BeamOptions
 from htr_engines.documents import Positive, Sha256, convert, load_json
 from htr_engines.errors import BundleError
 from htr_engines.files import is_file
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 FORMAT = "htr-convtext-bundle"
 SCHEMA_VERSION = 3  # which brought the preprocessing vectors
-READABLE_VERSIONS = (2, 3)
+BEAM_SCHEMA_VERSION = 4  # of bundles with a language model, which older readers would leave out in silence
+READABLE_VERSIONS = (2, SCHEMA_VERSION, BEAM_SCHEMA_VERSION)
 MANIFEST = "manifest.json"
 CURE = "bundle the model again"
 
@@ -76,7 +78,8 @@ class ExpectedEntry:
     """What a model makes of a golden line."""
 
     logits: str  # file
-    text: str
+    text: str  # by greedy decoding
+    decoded: str | None = None  # by the bundle's decoder, where that is another one
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,15 @@ class VectorsEntry:
 
 
 @dataclass(frozen=True)
+class DecodingEntry:
+    """The decoder that the bundle's validations used."""
+
+    method: Literal["ctc-greedy", "ctc-beam"] = "ctc-greedy"
+    beam: BeamOptions = field(default_factory=BeamOptions)
+    language_model: str | None = None  # file
+
+
+@dataclass(frozen=True)
 class Manifest:
     """All that reading uses of a manifest."""
 
@@ -118,6 +130,7 @@ class Manifest:
     models: Annotated[tuple[ModelEntry, ...], Meta(min_length=1)]
     golden: tuple[GoldenEntry, ...]
     files: Mapping[str, FileEntry]
+    decoding: DecodingEntry = field(default_factory=DecodingEntry)
     preprocessing_vectors: VectorsEntry | None = None  # from schema version 3 on
 
 
@@ -136,6 +149,6 @@ def read_manifest(folder: Path) -> tuple[dict[str, Any], Manifest]:
     if document.get("schema_version") not in READABLE_VERSIONS:
         raise BundleError(
             f"{folder} has schema version {shown(document.get('schema_version'))}, this release reads "
-            f"{' and '.join(map(str, READABLE_VERSIONS))}; install the release that wrote it"
+            f"{READABLE_VERSIONS[0]} to {READABLE_VERSIONS[-1]}; install the release that wrote it"
         )
     return document, convert(document, Manifest, str(path), CURE, BundleError)

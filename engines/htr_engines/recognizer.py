@@ -13,7 +13,7 @@ import numpy as np
 
 from htr_engines.backends.base import Closeable, infer_lines
 from htr_engines.bundle import Bundle, open_bundle
-from htr_engines.ctc import Reading, decode_greedy
+from htr_engines.decoder import DecoderOptions, Method, open_decoder
 from htr_engines.errors import DataError, EngineError, ImageError
 from htr_engines.host import physical_cores
 from htr_engines.hub import SCHEME, fetch
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from htr_engines.ctc import Reading
     from htr_engines.pages.reading import PageReading
     from htr_engines.sources import ImageSource
 
@@ -68,12 +69,14 @@ class Recognizer(Closeable):
         engine: what runs the model; by default the fastest that fits, as :mod:`htr_engines.selection` says.
         threads: CPU threads; by default all physical cores.
         alpha: what shows through transparent images, ``white`` or ``ignore``; by default as the bundle says.
+        decoder: ``greedy`` or ``beam``, or more about it; by default as the bundle says.
         streams: batches that :meth:`read_all` runs at the same time on a CPU, each on its share of the threads; None
             takes what reads most lines a second, one the fewest milliseconds a line.
         verify: check the SHA-256 of all files, not of the model that reads alone.
 
     Raises:
         BundleError: if the bundle is damaged or a file was changed.
+        DecoderError: if the bundle has no such decoder.
         EngineError: if no engine can run a model of the bundle.
 
     Example:
@@ -87,17 +90,20 @@ class Recognizer(Closeable):
         engine: str | None = None,
         threads: int | None = None,
         alpha: Alpha | None = None,
+        decoder: DecoderOptions | Method | None = None,
         *,
         streams: int | None = 1,
         verify: bool = True,
     ) -> None:
         self._open_again = functools.partial(
-            Recognizer, str(bundle), engine, threads, alpha, streams=streams, verify=verify
+            Recognizer, str(bundle), engine, threads, alpha, decoder, streams=streams, verify=verify
         )
         self._closed = False
         folder = fetch(str(bundle)) if str(bundle).startswith(SCHEME) else Path(bundle)
         self.bundle: Bundle = open_bundle(folder)
         self.preprocessing = replace(self.bundle.preprocessing, alpha=alpha or self.bundle.preprocessing.alpha)
+        options = decoder if isinstance(decoder, DecoderOptions) else DecoderOptions(decoder)
+        self.decoder = open_decoder(self.bundle, options)
         self.selection: Selection = select(self.bundle, engine, threads, streams)
         self.engine = self.selection.engine
         if verify:
@@ -205,7 +211,7 @@ class Recognizer(Closeable):
             raise EngineError("the recognizer is closed; open the bundle again")
         spec = self.preprocessing
         logits_NTC = infer_lines(self.engine, to_input(np.stack([line.pixels_HW for line in lines])))
-        readings = decode_greedy(logits_NTC, self.bundle.charset)
+        readings = self.decoder.decode(logits_NTC)
         columns_per_frame = spec.width / logits_NTC.shape[1]
         return [
             reading.scaled(columns_per_frame * line.shape[1] / scaled_width(line.shape, spec), float(line.shape[1]))

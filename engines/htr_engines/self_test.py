@@ -10,6 +10,7 @@ import numpy as np
 from htr_engines.backends.base import infer_lines
 from htr_engines.checks import Check
 from htr_engines.ctc import decode_greedy
+from htr_engines.decoder import open_decoder
 from htr_engines.errors import BundleError, one_line
 from htr_engines.limits import tolerance_of
 from htr_engines.preprocess import Preprocessing, load_line
@@ -49,7 +50,7 @@ def check_preprocessing(bundle: Bundle) -> Iterator[Check]:
 
 
 def self_test(bundle: Bundle, model: BundledModel, engine: Engine) -> Iterator[Check]:
-    """Check preprocessing, logits and text of every golden line, in order.
+    """Check preprocessing, logits and texts, greedy and by the bundle's decoder, of every golden line, in order.
 
     Yields:
         The checks.
@@ -59,6 +60,7 @@ def self_test(bundle: Bundle, model: BundledModel, engine: Engine) -> Iterator[C
     """
     if not bundle.golden:
         raise BundleError(f"{bundle.folder} has no golden lines; bundle the model again")
+    decoder = open_decoder(bundle)
     tolerance = tolerance_of(model.precision, engine.info.device).machine
     for line in bundle.golden:
         name, expected = line.image.name, line.expected(model)
@@ -71,11 +73,13 @@ def self_test(bundle: Bundle, model: BundledModel, engine: Engine) -> Iterator[C
             float(np.abs(logits_1TC[0] - expected_TC).max()) if logits_1TC[0].shape == expected_TC.shape else np.inf
         )
         yield Check(difference <= tolerance, f"{name}: logits, max diff {difference:.1e} (atol {tolerance:g})")
-        text = decode_greedy(logits_1TC, bundle.charset)[0].text
-        yield Check(
-            text == expected.text,
-            f"{name}: reads {text!r}" + ("" if text == expected.text else f", not {expected.text!r}"),
-        )
+        yield _check_text(name, decode_greedy(logits_1TC, bundle.charset)[0].text, expected.text)
+        if expected.decoded is not None:
+            yield _check_text(f"{name}, {decoder.description}", decoder.decode(logits_1TC)[0].text, expected.decoded)
+
+
+def _check_text(name: str, text: str, expected: str) -> Check:
+    return Check(text == expected, f"{name}: reads {text!r}" + ("" if text == expected else f", not {expected!r}"))
 
 
 def _load(bundle: Bundle, path: Path) -> NDArray[Any]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from htr_engines.backends.base import infer_lines
 from htr_engines.bundle import open_bundle
-from htr_engines.ctc import decode_greedy
+from htr_engines.decoder import open_decoder
 from htr_engines.errors import HtrError, ImageError
 from htr_engines.preprocess import fit_pixels, scaled_width, to_input
 from htr_engines.selection import select
@@ -72,7 +72,7 @@ class Decode:
     def initialize(self, arguments: dict[str, Any]) -> None:
         """Open the bundle."""
         bundle = _open(arguments)
-        self._spec, self._charset = bundle.preprocessing, bundle.charset
+        self._spec, self._decode = bundle.preprocessing, open_decoder(bundle).decode
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer requests, each of one or several lines."""
@@ -86,7 +86,7 @@ class Decode:
         columns_per_frame = self._spec.width / logits_NTC.shape[1]
         readings = [
             reading.scaled(columns_per_frame * shape[1] / scaled_width(shape, self._spec), float(shape[1]))
-            for reading, shape in zip(decode_greedy(logits_NTC, self._charset), shape_N2, strict=True)
+            for reading, shape in zip(self._decode(logits_NTC), shape_N2, strict=True)
         ]
         columns: dict[str, Any] = {
             "text": np.array([[reading.text.encode()] for reading in readings], object),

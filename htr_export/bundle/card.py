@@ -131,6 +131,8 @@ def _body(name: str, manifest: Mapping[str, Any], options: CardOptions) -> Itera
 
 
 def _facts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if file := manifest["decoding"].get("language_model"):
+        yield "decoded by", markdown(f"beam search with the character language model {file}")
     provenance = manifest["provenance"]
     for label, key in (
         ("weights", "weights"),

@@ -15,6 +15,7 @@ from htr_engines.ctc import decode_greedy
 from htr_engines.errors import BundleError, EngineError, HtrError
 from htr_engines.files import is_file
 from htr_engines.preprocess import Preprocessing, fit_line, load_page
+from htr_export.decoding import GREEDY, Decoding
 from htr_export.validation.report import load_report
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def _drawn_line(text: str) -> NDArray[np.uint8]:
 
 
 def write_golden(
-    folder: Path, models: Sequence[dict[str, Any]], lines: Sequence[NDArray[np.uint8]]
+    folder: Path, models: Sequence[dict[str, Any]], lines: Sequence[NDArray[np.uint8]], decoding: Decoding = GREEDY
 ) -> list[dict[str, Any]]:
     """Write the golden lines and return their entries.
 
@@ -53,6 +54,7 @@ def write_golden(
         models: their entries. Those that this machine cannot run, such as plans for other GPUs, are later compared
             with the most precise one.
         lines: grey uint8 [H,W].
+        decoding: of the bundle; its texts stand beside those of greedy decoding.
 
     Raises:
         BundleError: if this machine can run none of the models.
@@ -63,6 +65,7 @@ def write_golden(
     entries = [_write_line(folder, number, grey_HW, spec) for number, grey_HW in enumerate(lines)]
     image_N1HW = np.stack([fit_line(grey_HW, spec) for grey_HW in lines])
     failures = []
+    decode = decoding.decoder(charset)
     for model in sorted(models, key=_precision):
         try:
             logits_NTC = _run(folder, model, image_N1HW)
@@ -73,6 +76,8 @@ def write_golden(
             file = f"golden/line-{number}.{model['file']}.npy"
             np.save(folder / file, logits_TC)
             expected = {"logits": file, "text": decode_greedy(logits_TC[None], charset)[0].text}
+            if decoding != GREEDY:
+                expected["decoded"] = decode(logits_TC[None])[0].text
             entry.setdefault("reference", expected)
             entry["models"][model["file"]] = expected
     if len(failures) == len(models):

@@ -9,6 +9,7 @@ from htr_engines.checks import failures
 from htr_engines.errors import BundleError, HtrError, ParityError
 from htr_engines.selection import candidates
 from htr_engines.self_test import self_test
+from htr_export.decoding import GREEDY, Decoding
 from htr_export.validation.report import load_report
 
 if TYPE_CHECKING:
@@ -20,13 +21,15 @@ if TYPE_CHECKING:
 KEPT = ("mode", "lines", "changed", "reference_rates", "candidate_rates", "cer_increase", "wer_increase")
 
 
-def add_verdicts(entries: Sequence[dict[str, Any]], digests: Mapping[str, str], reports: Sequence[Path]) -> None:
+def add_verdicts(
+    entries: Sequence[dict[str, Any]], digests: Mapping[str, str], reports: Sequence[Path], decoding: Decoding = GREEDY
+) -> None:
     """Add to each model's entry its verdicts by engine, and take away the engines on which it failed.
 
     Reports are found by ``digests``, the file names by SHA-256.
 
     Raises:
-        BundleError: if a report is about another file, or two are about the same pair.
+        BundleError: if a report is about another file or decoder, or two are about the same pair.
         ParityError: if a model failed on every engine that it was validated on.
     """
     verdicts: dict[tuple[str, str], dict[str, Any]] = {}
@@ -38,6 +41,9 @@ def add_verdicts(entries: Sequence[dict[str, Any]], digests: Mapping[str, str], 
             raise BundleError(
                 f"{report} is about another file (SHA-256 {candidate['sha256'][:12]}...); validate the model again"
             )
+        if (document["inputs"].get("decoding") or GREEDY.to_dict()) != decoding.to_dict():
+            lm = f"with --lm {decoding.language_model}" if decoding.language_model else "without --lm"
+            raise BundleError(f"{report} is about another decoder than the bundle's ({decoding}); validate again {lm}")
         if (name, candidate["engine"]) in verdicts:
             raise BundleError(f"two of the reports are about {name} on {candidate['engine']}; give one for each pair")
         verdicts[name, candidate["engine"]] = _verdict(document)

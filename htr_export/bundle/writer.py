@@ -13,12 +13,14 @@ from htr_engines.documents import load_json
 from htr_engines.errors import BundleError, DataError, ParityError
 from htr_engines.files import atomic_folder, sha256_of, write_text
 from htr_engines.host import hardware_of
+from htr_engines.manifest import BEAM_SCHEMA_VERSION
 from htr_engines.progress import SILENT
 from htr_export.bundle.card import CardOptions, write_card
 from htr_export.bundle.golden import sample_lines, write_golden
 from htr_export.bundle.preprocessing import write_preprocessing_vectors
 from htr_export.bundle.proof import add_verdicts, remove_engines, set_verdicts, try_bundle
 from htr_export.bundle.streams import add_throughput
+from htr_export.decoding import Decoding, read_decoding
 from htr_export.metadata import PROVENANCE, parse_metadata
 from htr_export.onnx.file import read_onnx
 from htr_export.preflight import check_output
@@ -41,6 +43,7 @@ def write_bundle(
     latencies: Sequence[Path] = (),
     card: CardOptions | None = None,
     *,
+    language_model: Path | None = None,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
@@ -53,6 +56,7 @@ def write_bundle(
             unproven; an engine on which it failed, or fails its self-test here, is not among its engines.
         latencies: JSON files of ``htr-bench latency``; their figures help to choose among the models.
         card: what the model card says beyond what was measured.
+        language_model: of ``htr-train lm``, for a beam search with the weights that were tuned for it.
         force: replace a file that has the name of ``target``.
         progress: reports the steps.
 
@@ -68,23 +72,26 @@ def write_bundle(
     if len(set(names)) != len(names):
         raise BundleError(f"two models share a file name ({', '.join(names)}); rename one")
     check_output(target, force=force)
+    decoding = read_decoding(language_model)
     with atomic_folder(target) as folder:
         entries = [_add_model(path, folder) for path in models]
         metadata = entries[0]["metadata"]
         if any(_identity(entry["metadata"]) != _identity(metadata) for entry in entries):
             raise BundleError("the models have different characters or networks; bundle one network at a time")
         digests = {sha256_of(folder / name): name for name in names}
-        add_verdicts(entries, digests, reports)
+        add_verdicts(entries, digests, reports, decoding)
         figures = _figures(latencies, digests)
         for entry in entries:
             entry["latency"] = figures.get(entry["file"], {})
         progress.step("writing golden lines")
         golden = {
-            "golden": write_golden(folder, entries, sample_lines(reports)),
+            "golden": write_golden(folder, entries, sample_lines(reports), decoding),
             "preprocessing_vectors": write_preprocessing_vectors(folder),
         }
+        if decoding.language_model:
+            shutil.copyfile(decoding.language_model, folder / decoding.language_model.name)
         known = {name: digest for digest, name in digests.items()}
-        manifest = _manifest(folder, metadata, entries, golden, known)
+        manifest = _manifest(folder, metadata, entries, golden, known, decoding)
         _write_manifest(folder, manifest)
         progress.step("self-test")
         _remove_failed(manifest["models"], try_bundle(folder))
@@ -194,22 +201,31 @@ def _median(measurements: Sequence[dict[str, Any]]) -> float | None:
     return float(found[0]["timing"]["percentiles"]["p50"]) if found else None
 
 
+def _decoding(decoding: Decoding) -> dict[str, Any]:
+    entry = {"method": "ctc-greedy", "blank": 0, "classes": "class k is the character k-1 of charset"}
+    if decoding.language_model is None:
+        return entry
+    file = decoding.language_model.name
+    return entry | {"method": "ctc-beam", "beam": decoding.weights(), "language_model": file}
+
+
 def _manifest(
     folder: Path,
     metadata: Mapping[str, str],
     entries: list[dict[str, Any]],
     golden: dict[str, Any],
     known: Mapping[str, str],
+    decoding: Decoding,
 ) -> dict[str, Any]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
         "format": FORMAT,
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": BEAM_SCHEMA_VERSION if decoding.language_model else SCHEMA_VERSION,
         "charset": metadata["charset"],
         "num_classes": int(metadata["num_classes"]),
         "network": json.loads(metadata["network"]),
         "preprocessing": json.loads(metadata["preprocessing"]),
-        "decoding": {"method": "ctc-greedy", "blank": 0, "classes": "class k is the character k-1 of charset"},
+        "decoding": _decoding(decoding),
         "models": [{key: value for key, value in entry.items() if key != "metadata"} for entry in entries],
         **golden,
         "provenance": {name: metadata[name] for name in PROVENANCE if name in metadata},

@@ -9,6 +9,7 @@ import click
 
 from htr_engines.console import HtrCommand, echo, show_progress
 from htr_engines.options import ANY_PATH, threads_option
+from htr_export.preflight import check_lines, lm_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,7 @@ def lines_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--reference", required=True, type=ANY_PATH, help="What is right: MODEL.safetensors.")
 @click.option("--candidate", required=True, type=ANY_PATH, help="What to judge, such as MODEL.onnx.")
 @lines_options
+@lm_option
 @click.option("--report", type=ANY_PATH, help="Folder for the report.")
 @threads_option
 @click.option("--engine", help="What runs the candidate: openvino, onnxruntime-cuda, ...")
@@ -62,12 +64,11 @@ def validate_command(
     """Prove on your own lines that an artefact still reads what its reference reads.
 
     Passes (exit code 0) when the upper end of the 95 % interval of the increase in CER is at most the bound,
-    all logits are finite and no line's logits depend on its batch. Fails with exit code 3, also on too few lines.
+    all logits are finite and no line's logits depend on its batch. With --lm a beam search that reads worse than
+    greedy decoding does not pass either. Fails with exit code 3, also on too few lines.
 
     The engine 'rounding' runs fp16 and bf16 graphs on the CPU with every value rounded, as a device rounds it.
     """
-    from htr_export.preflight import check_lines
-
     check_lines(lines_dir, list_file)
     from htr_export.validation.parity import ValidationOptions
     from htr_export.validation.run import ValidationRequest, validate_files

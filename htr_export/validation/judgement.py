@@ -45,7 +45,10 @@ def judge(findings: Findings, options: ValidationOptions) -> ValidationResult:
         [errors.words for errors in candidate],
         options,
     )
+    of_decoder = _decoder_interval(records, options)
     checks = _checks(findings.tensors, findings.batching, cer_increase, mode, options.max_cer_increase)
+    if of_decoder:
+        checks += (_decoder_check(of_decoder, options.max_cer_increase),)
     characters = sum(errors.chars for errors in candidate)
     if options.min_characters:
         checks += (_amount_check(characters, len(candidate), options.min_characters),)
@@ -61,6 +64,7 @@ def judge(findings: Findings, options: ValidationOptions) -> ValidationResult:
         candidate_rates=_rates(candidate),
         cer_increase=cer_increase,
         wer_increase=wer_increase,
+        cer_increase_of_decoder=of_decoder,
         tensors=findings.tensors,
         batching=findings.batching,
         options=options,
@@ -85,6 +89,27 @@ def _interval(reference: list[int], candidate: list[int], lengths: list[int], op
     return paired_bootstrap(
         np.array(reference), np.array(candidate), np.array(lengths), resamples=options.resamples, seed=options.seed
     )
+
+
+def _decoder_interval(records: list[LineRecord], options: ValidationOptions) -> Interval | None:
+    """Return by how much the candidate's CER is above that of greedy decoding, where it was decoded otherwise."""
+    pairs = [(one.greedy_errors, one.candidate_errors) for one in records if one.greedy_errors and one.candidate_errors]
+    if not pairs:
+        return None
+    return _interval(
+        [greedy.char_edits for greedy, _ in pairs],
+        [candidate.char_edits for _, candidate in pairs],
+        [candidate.chars for _, candidate in pairs],
+        options,
+    )
+
+
+def _decoder_check(increase: Interval, bound: float) -> Check:
+    detail = (
+        f"CER over greedy decoding {increase.estimate:+.3f} points, 95 % interval [{increase.low:+.3f}, "
+        f"{increase.high:+.3f}], bound {bound:+.3f}"
+    )
+    return Check(increase.high <= bound, detail, "decoder")
 
 
 def _rates(errors: list[ErrorCounts]) -> Rates:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from htr_engines.backends.base import infer_lines
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from htr_engines.backends.base import Engine
     from htr_engines.charset import Charset
+    from htr_engines.decoder import Decode
     from htr_engines.lines import Line
     from htr_engines.preprocess import Preprocessing
     from htr_engines.progress import Progress
@@ -49,6 +51,7 @@ def validate(
     charset: Charset,
     preprocessing: Preprocessing,
     options: ValidationOptions,
+    decode: Decode | None = None,
     progress: Progress = SILENT,
 ) -> ValidationResult:
     """Try a candidate against its reference.
@@ -60,6 +63,7 @@ def validate(
         charset: of both networks.
         preprocessing: of both networks.
         options: the bound and the settings of the trial.
+        decode: decodes the logits of both; by default greedily. Another decoder is also compared with greedy decoding.
         progress: counts the lines.
 
     Raises:
@@ -81,11 +85,17 @@ def validate(
         reference_NTC = reference_clock.infer(batch.images)
         candidate_NTC = candidate_clock.infer(batch.images)
         max_N = tally.add(reference_NTC, candidate_NTC)
-        texts = zip(decode_greedy(reference_NTC, charset), decode_greedy(candidate_NTC, charset), strict=True)
-        records += [
-            _record(line, before.text, after.text, float(max_abs))
-            for line, (before, after), max_abs in zip(batch.lines, texts, max_N, strict=True)
-        ]
+        greedy = decode_greedy(candidate_NTC, charset)
+        texts = (
+            zip(decode(reference_NTC), decode(candidate_NTC), strict=True)
+            if decode
+            else zip(decode_greedy(reference_NTC, charset), greedy, strict=True)
+        )
+        for line, (before, after), plain, max_abs in zip(batch.lines, texts, greedy, max_N, strict=True):
+            record = _record(line, before.text, after.text, float(max_abs))
+            if decode and line.text is not None:
+                record = replace(record, greedy_errors=count_errors(plain.text, line.text))
+            records.append(record)
         if first_N1HW is None:
             first_N1HW = batch.images[:CONSISTENCY_LINES]
         progress.advance(len(batch.lines))

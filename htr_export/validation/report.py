@@ -63,6 +63,8 @@ class Inputs:
     list_sha256: str | None
     lines_listed: int
     lines_sha256: str  # over the names, images and transcripts of the lines that were read
+    decoding: dict[str, Any] | None = None  # that both were read with; None: greedy
+    decoder: str = "greedy"  # the same in words
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class _Candidate:
 class _ReportInputs:
     candidate: _Candidate
     lines_sha256: str
+    decoding: Any = None  # None: greedy
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ def to_document(result: ValidationResult, inputs: Inputs, engines: Sequence[Engi
     content = {
         "passed": result.passed,
         "verdict": verdict(result),
-        "notes": notes(result, inputs.lines_listed),
+        "notes": notes(result, inputs.lines_listed, inputs.decoder),
         "inputs": asdict(inputs),
         "engines": [asdict(one) for one in engines],
         "result": asdict(result),

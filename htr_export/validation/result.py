@@ -41,6 +41,7 @@ class LineRecord:
     max_abs: float  # largest difference of its logits
     reference_errors: ErrorCounts | None  # None where the line has no transcript
     candidate_errors: ErrorCounts | None
+    greedy_errors: ErrorCounts | None = None  # of the candidate, where it was decoded otherwise
 
     @property
     def changed(self) -> bool:
@@ -88,6 +89,7 @@ class ValidationResult:
     candidate_rates: Rates  # in agreement mode against the reference's readings
     cer_increase: Interval
     wer_increase: Interval
+    cer_increase_of_decoder: Interval | None  # over greedy decoding of the candidate; None where it was decoded so
     tensors: TensorDifference
     batching: BatchConsistency
     options: ValidationOptions

@@ -12,6 +12,7 @@ from htr_engines.lines import fingerprint, read_lines
 from htr_engines.preprocess import Preprocessing
 from htr_engines.progress import SILENT
 from htr_engines.text import printable
+from htr_export.decoding import GREEDY, Decoding, read_decoding
 from htr_export.open_model import open_any, read_model
 from htr_export.validation.caching import CachingEngine
 from htr_export.validation.parity import ValidationOptions, ValidationResult, validate
@@ -51,6 +52,7 @@ class ValidationRequest:
     threads: int | None = None  # of both engines
     limit: int | None = None  # lines, the first of the list
     report: Path | None = None  # folder
+    language_model: Path | None = None  # to decode both with by beam search; None: greedy
     options: ValidationOptions = field(default_factory=ValidationOptions)
 
 
@@ -85,6 +87,7 @@ def validate_engines(
     Raises:
         HtrError: as :func:`validate_files` does.
     """
+    decoding = read_decoding(request.language_model)
     listed = read_lines(request.lines_dir, request.list_file)
     lines = listed[: request.limit]
     if request.report is not None:
@@ -93,7 +96,8 @@ def validate_engines(
     found: list[tuple[Side, ValidationResult]] = []
     failed: dict[str, HtrError] = {}
     with open_any(reference_file, None, request.threads) as opened:
-        charset, preprocessing = _reader_of(opened.info, request.reference)
+        charset, preprocessing = reader_of(opened.info, request.reference)
+        decode = None if decoding == GREEDY else decoding.decoder(charset)
         reference_side = describe_side(reference_file, opened.info, "fp32")
         reference = CachingEngine(opened) if len(engines) > 1 else opened
         for name in engines:
@@ -114,6 +118,7 @@ def validate_engines(
                     charset=charset,
                     preprocessing=preprocessing,
                     options=options,
+                    decode=decode,
                     progress=progress,
                 )
                 found.append((describe_side(candidate_file, candidate.info, options.precision), result))
@@ -125,7 +130,7 @@ def validate_engines(
         EngineVerdict(name, None, f"not tried: {str(error).split('; ', 1)[0]}") for name, error in failed.items()
     ]
     return [
-        _report(request, listed, reference_side, one, verdicts, preprocessing.alpha, further=number > 0)
+        _report(request, listed, reference_side, one, verdicts, preprocessing.alpha, decoding, further=number > 0)
         for number, one in enumerate(found)
     ]
 
@@ -137,6 +142,7 @@ def _report(
     found: tuple[Side, ValidationResult],
     verdicts: Sequence[EngineVerdict],
     alpha: Alpha,
+    decoding: Decoding,
     *,
     further: bool,
 ) -> Validation:
@@ -149,6 +155,8 @@ def _report(
         list_sha256=sha256_of(request.list_file) if request.list_file else None,
         lines_listed=len(listed),
         lines_sha256=fingerprint((line.name, line.sha256, line.truth) for line in result.records),
+        decoding=decoding.to_dict(),
+        decoder=str(decoding),
     )
     document = to_document(result, inputs, verdicts)
     folder = request.report
@@ -158,8 +166,13 @@ def _report(
     return Validation(result, document, folder)
 
 
-def _reader_of(reference: EngineInfo, path: Path) -> tuple[Charset, Preprocessing]:
-    metadata = reference.metadata
+def reader_of(info: EngineInfo, path: Path) -> tuple[Charset, Preprocessing]:
+    """Return the characters and the preprocessing that a model states.
+
+    Raises:
+        EngineError: if it does not.
+    """
+    metadata = info.metadata
     if "charset" not in metadata or "preprocessing" not in metadata:
         raise EngineError(f"{path} does not state its characters; give the .safetensors that 'htr-export strip' wrote")
     return Charset(metadata["charset"]), Preprocessing.from_json(metadata["preprocessing"], str(path))

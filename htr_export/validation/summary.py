@@ -28,9 +28,9 @@ def verdict(result: ValidationResult) -> str:
     return f"FAILED on {lines}{how}: {failed}"
 
 
-def notes(result: ValidationResult, listed: int) -> list[str]:
+def notes(result: ValidationResult, listed: int, decoder: str = "greedy") -> list[str]:
     """Return what a reader of the figures has to know."""
-    found = []
+    found = [] if decoder == "greedy" else [f"Both were decoded as the bundle will: {decoder}."]
     tried = result.lines + len(result.skipped)
     if tried < listed:
         found.append(f"Only the first {tried} of {listed} lines were tried.")

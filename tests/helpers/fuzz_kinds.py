@@ -19,6 +19,7 @@ from htr_engines.backends import open_engine
 from htr_engines.bundle import open_bundle
 from htr_engines.charset import read_charset
 from htr_engines.errors import HtrError
+from htr_engines.language_model import read_language_model
 from htr_engines.lines import read_lines
 from htr_engines.pages.document import read_pages
 from htr_engines.preprocess import load_pages
@@ -30,6 +31,7 @@ from htr_export.model import load_any, load_model, model_from_checkpoint, save_m
 from htr_export.network.model import HTRConvText
 from htr_export.precision.precision_map import read_map
 from htr_export.validation.report import load_report
+from htr_training.language_model import build_language_model
 from htr_training.recipe_file import read_recipe
 
 PAGE = """<?xml version="1.0" encoding="UTF-8"?>
@@ -99,8 +101,14 @@ def make_kinds(folder: Path) -> dict[str, Kind]:
         "recipe": Kind(".toml", (RECIPE.encode(),), read_recipe),
         "map": Kind(".toml", (MAP.encode(),), read_map),
         "page": Kind(".xml", (PAGE.encode(), ALTO.encode()), read_pages),
+        "language model": Kind(".htrlm", (_language_model(folder),), read_language_model),
         "image": Kind(".png", tuple(_images()), load_pages),
     }
+
+
+def _language_model(folder: Path) -> bytes:
+    build_language_model(["anna", "an anna", "hanna"], folder / "seed.htrlm", 3)
+    return (folder / "seed.htrlm").read_bytes()
 
 
 def _both(*readers):

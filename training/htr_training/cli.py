@@ -245,6 +245,35 @@ def synth(**options: Any) -> None:  # noqa: ANN401
     echo(f"{report.lines} lines from {report.fonts} fonts in {report.list_file}{skipped}")
 
 
+@main.command("lm")
+@click.option("--text", "texts", type=EXISTING_FILE, multiple=True, help="A line of text each, UTF-8.")
+@click.option("--lines", type=EXISTING_FOLDER, help="Folder of line images: their transcripts.")
+@click.option("--list", "list_file", type=EXISTING_FILE, help="Which of them; leave out those to validate on.")
+@click.option("-o", "--output", type=ANY_PATH, required=True, help="The .htrlm to write.")
+@click.option("--order", type=click.IntRange(2, 16), default=6, show_default=True, help="Characters of an n-gram.")
+@force_option
+def language_model(
+    texts: tuple[Path, ...], lines: Path | None, list_file: Path | None, output: Path, order: int, *, force: bool
+) -> None:
+    """Make a language model of texts such as those that are to be read, for the beam search of a bundle."""
+    if not texts and lines is None:
+        raise click.UsageError("give --text, --lines, or both")
+    if output.suffix != ".htrlm":
+        raise click.UsageError(f"{output} should end in .htrlm")
+    check_output(output, force=force)
+    from htr_engines.lines import read_lines
+    from htr_engines.text import read_text
+    from htr_training.language_model import build_language_model
+
+    found = [row for path in texts for row in read_text(path).splitlines()]
+    found += [line.text for line in read_lines(lines, list_file) if line.text] if lines else []
+    header = build_language_model(found, output, order)
+    facts = f"{header.ngrams - 1} n-grams up to {order} from {header.text.lines} lines"
+    echo(f"wrote    {output} ({output.stat().st_size / 1e6:.1f} MB: {facts})")
+    tuned = ["--lm", str(output), "--lines", "DIR", "--list", "FILE"]
+    hint("htr-export", "tune-decoder", "MODEL", *tuned, prefix="next     ")
+
+
 def _charset(name: str | None) -> Charset | None:
     from htr_engines.charset import PRESETS, preset, read_charset
 

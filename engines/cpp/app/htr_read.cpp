@@ -30,6 +30,7 @@ class Reader {
       : arguments_(arguments), recognizer_(normal_path(arguments.bundle), arguments.options) {
     const std::string& selection = recognizer_.selection();
     if (arguments.verbosity >= 0) say(arguments.verbosity ? selection : selection.substr(0, selection.find("; rejected: ")));
+    if (arguments.verbosity >= 0 && !recognizer_.note().empty()) say(recognizer_.note());
   }
 
   int read(const std::vector<Source>& sources) {

@@ -115,9 +115,9 @@ json read_manifest(const std::string& folder) {
   if (!manifest.is_object() || manifest.value("format", json()) != "htr-convtext-bundle")
     throw BundleError(path + " is not the manifest of a bundle; make one with 'htr-export bundle'");
   const json version = manifest.value("schema_version", json());
-  if (version != 2 && version != 3)
+  if (version != 2 && version != 3 && version != 4)
     throw BundleError(folder + " has schema version " + (version.is_null() ? "None" : version.dump()) +
-                      ", this release reads 2 and 3; install the release that wrote it");
+                      ", this release reads 2 to 4; install the release that wrote it");
   return manifest;
 }
 
@@ -136,6 +136,7 @@ Bundle::Bundle(std::string path) : folder(std::move(path)) {
     characters = characters_of(manifest.at("charset"));
     const json& settings = manifest.at("preprocessing");
     preprocessing = {axis(settings.at("width")), axis(settings.at("height")), alpha_of(settings.value("alpha", "white"))};
+    beam_search = manifest.value("decoding", json::object()).value("method", "") == "ctc-beam";
     std::vector<std::string> used;
     for (const json& entry : manifest.at("models")) {
       models.push_back(model_of(folder, entry));
@@ -148,7 +149,7 @@ Bundle::Bundle(std::string path) : folder(std::move(path)) {
       used.insert(used.end(), {golden.back().image, golden.back().tensor, golden.back().reference.logits});
       for (const auto& one : golden.back().models) used.push_back(one.second.logits);
     }
-    if (manifest.at("schema_version") == 3) {
+    if (manifest.at("schema_version") >= 3) {
       vectors = vectors_of(folder, manifest.at("preprocessing_vectors"));
       used.push_back(vectors.tensors);
       for (const auto& one : vectors.images) used.push_back(one.image);

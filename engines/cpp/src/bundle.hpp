@@ -63,6 +63,7 @@ class Bundle {
   std::vector<std::string> characters;  // UTF-8; class k is characters[k - 1]
   Preprocessing preprocessing;
   std::vector<BundledModel> models;
+  bool beam_search = false;  // whether it was validated with a decoder that this reader does not have
   std::vector<GoldenLine> golden;
   PreprocessingVectors vectors;  // no images in bundles before schema version 3
 

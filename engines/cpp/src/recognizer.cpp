@@ -8,6 +8,10 @@
 namespace htr {
 namespace {
 
+constexpr const char* greedy_note =
+    "decoder: greedy, since this reader has no beam search; the bundle was proven with its language model, which the Python "
+    "reader uses";
+
 Bundle open_bundle(const std::string& folder, const std::string& engine) {
   Bundle bundle(folder);
   bundle.verify(first_choice(bundle, engine));
@@ -34,10 +38,12 @@ struct Recognizer::State {
         spec(bundle.preprocessing),
         selection(select(bundle, options.engine, options.threads)) {
     spec.alpha = options.alpha.value_or(spec.alpha);
+    if (bundle.beam_search) note = greedy_note;
   }
   Bundle bundle;
   Preprocessing spec;
   Selection selection;
+  std::string note;
 };
 
 Recognizer::Recognizer(const std::string& bundle, const Options& options)
@@ -48,6 +54,7 @@ Recognizer::~Recognizer() = default;
 
 const Preprocessing& Recognizer::preprocessing() const { return state_->spec; }
 const std::string& Recognizer::selection() const { return state_->selection.text; }
+const std::string& Recognizer::note() const { return state_->note; }
 
 Reading Recognizer::read(const std::string& path) {
   return read(only_page(load_file(path, state_->spec.alpha))).at(0);

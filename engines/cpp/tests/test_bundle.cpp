@@ -144,3 +144,14 @@ TEST_CASE("decoding merges repeats, drops blanks and gives confidences") {
   CHECK(htr::decode_greedy(logits, {"a", " "}).at(0).characters[0].end == 1);
   CHECK_THROWS_AS(htr::decode_greedy(logits, {"a"}), htr::EngineError);
 }
+
+TEST_CASE("a bundle with a language model opens, and says that its decoder is another one") {
+  json content = manifest();
+  CHECK(!htr::Bundle(bundle_of(content).name()).beam_search);
+  content["schema_version"] = 4;
+  content["decoding"] = {{"method", "ctc-beam"}, {"language_model", "lm.htrlm"}};
+  content["preprocessing_vectors"] = {{"width", 64}, {"height", 64}, {"tensors", "a.onnx"}, {"images", json::array()}};
+  CHECK(htr::Bundle(bundle_of(content).name()).beam_search);
+  content["schema_version"] = 5;
+  CHECK_THROWS_WITH_AS(htr::Bundle(bundle_of(content).name()), doctest::Contains("this release reads 2 to 4"), htr::BundleError);
+}

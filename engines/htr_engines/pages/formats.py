@@ -40,8 +40,7 @@ def _record(source: str, page: int, line: LineReading) -> dict[str, Any]:
     record: dict[str, Any] = {"file": source, "page": page, "line": line.name}
     if line.reading is None:
         return {**record, "error": line.error}
-    return {
-        **record,
+    record |= {
         "text": line.reading.text,
         "confidence": round(line.reading.confidence, 4),
         "polygon": _corners(line.outline_P2),
@@ -50,6 +49,9 @@ def _record(source: str, page: int, line: LineReading) -> dict[str, Any]:
             for word in line.words
         ],
     }
+    if line.reading.alternatives:
+        record["alternatives"] = [alternative.to_dict() for alternative in line.reading.alternatives]
+    return record
 
 
 def _corners(polygon_P2: NDArray[np.float64]) -> list[list[int]]:

@@ -30,6 +30,7 @@ interface Manifest {
   charset: string;
   preprocessing: { width: number; height: number; alpha?: Alpha };
   models: Model[];
+  decoding?: { method: string };
   golden: GoldenLine[];
   preprocessing_vectors?: {
     width: number;
@@ -80,9 +81,9 @@ export class Bundle {
     try {
       const manifest = JSON.parse(new TextDecoder().decode(content)) as Manifest;
       if (manifest.format !== "htr-convtext-bundle") throw new TypeError("it is not that of a bundle");
-      if (![2, 3].includes(manifest.schema_version))
+      if (![2, 3, 4].includes(manifest.schema_version))
         throw new BundleError(
-          `${url} has schema version ${manifest.schema_version}, this release reads 2 and 3; install the release that wrote it`);
+          `${url} has schema version ${manifest.schema_version}, this release reads 2 to 4; install the release that wrote it`);
       return new Bundle(url, manifest);
     } catch (error) {
       if (error instanceof BundleError) throw error;

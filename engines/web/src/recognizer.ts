@@ -90,7 +90,9 @@ export class Recognizer {
   /** What reads, in a few words. */
   get selection(): string {
     const proven = ["proven with this engine", "not proven with this engine", "not proven"][doubt(this.model)]!;
-    return `${this.engineName} reads ${this.model.file} (${this.model.precision}; ${proven})`;
+    // A bundle with a language model was proven with a beam search, which this reader does not have.
+    const greedy = this.bundle.manifest.decoding?.method === "ctc-beam" ? "; decodes greedily, without the language model" : "";
+    return `${this.engineName} reads ${this.model.file} (${this.model.precision}; ${proven}${greedy})`;
   }
 
   /** Read one line: a file's content, or grey pixels. Throws ImageError. */

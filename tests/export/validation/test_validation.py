@@ -7,6 +7,8 @@ import pytest
 from helpers.recorded_progress import RecordedProgress
 from helpers.validation_fakes import CHARSET, PREPROCESSING, FakeEngine, make_lines
 
+from htr_engines.beam import BeamDecoder, BeamOptions
+from htr_engines.ctc import decode_greedy
 from htr_engines.errors import DataError, ParityError
 from htr_engines.limits import tolerance_of
 from htr_engines.lines import Line
@@ -215,3 +217,33 @@ def test_huge_logits_do_not_overflow():
 )
 def test_tolerance_goes_by_precision(precision, device, like):
     assert tolerance_of(precision, device) == tolerance_of(like, "cpu")
+
+
+def decoded(lines, decode, **options):
+    return validate(
+        FakeEngine(),
+        FakeEngine(),
+        lines,
+        charset=CHARSET,
+        preprocessing=PREPROCESSING,
+        options=ValidationOptions(resamples=500, batch_size=4, **options),
+        decode=decode,
+    )
+
+
+def test_a_decoder_that_reads_worse_than_greedy_decoding_fails(lines):
+    def forgetful(logits_NTC):
+        return [dataclasses.replace(one, text=one.text[1:]) for one in decode_greedy(logits_NTC, CHARSET)]
+
+    result = decoded(lines, forgetful)
+    assert failed(result) == {"decoder"}  # the candidate reads what its reference reads
+    assert result.cer_increase.high == 0 < result.cer_increase_of_decoder.high
+    assert result.records[0].candidate == "bc"
+    assert decoded(lines, forgetful, max_cer_increase=100.0).passed
+
+
+def test_a_decoder_as_good_as_greedy_decoding_passes(lines):
+    result = decoded(lines, BeamDecoder(CHARSET, BeamOptions()))
+    assert result.passed
+    assert result.cer_increase_of_decoder.estimate == 0
+    assert run(FakeEngine(), lines).cer_increase_of_decoder is None

@@ -80,6 +80,7 @@ class Recognizer {
 
   const Preprocessing& preprocessing() const;
   const std::string& selection() const;  // which model and engine read, and why
+  const std::string& note() const;  // what a user should know of the bundle; empty if there is nothing
 
  private:
   struct State;

@@ -1,0 +1,1 @@
+"""The weights of the beam search, tuned on lines."""
