@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,11 @@ class Decoding:
         if self.language_model is None:
             return partial(decode_greedy, charset=charset)
         return BeamDecoder(charset, self.options, read_language_model(self.language_model))
+
+    def copy_to(self, folder: Path) -> None:
+        """Copy the language model, if there is one."""
+        if self.language_model is not None:
+            shutil.copyfile(self.language_model, folder / self.language_model.name)
 
     def __str__(self) -> str:
         return describe(self.options, self.language_model.name) if self.language_model else "greedy"

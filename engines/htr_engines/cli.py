@@ -16,7 +16,6 @@ from htr_engines.text import to_json_text
 
 if TYPE_CHECKING:
     from htr_engines.checks import Check
-    from htr_engines.decoder import Method
     from htr_engines.pages.command import PageOptions
     from htr_engines.pages.formats import PageFormat
     from htr_engines.preprocess import Alpha
@@ -63,11 +62,8 @@ def main(
     streams: int | None,
     batch_size: int,
     alpha: Alpha | None,
-    method: Method | None,
-    beam: int | None,
-    lm_weight: float | None,
-    n_best: int,
     testing: bool,
+    **decoder: Any,  # noqa: ANN401 - the options that DecoderOptions holds under the same names
 ) -> None:
     """Read line images, or the lines of PAGE and ALTO files, with BUNDLE: one line of text each, in order.
 
@@ -95,10 +91,9 @@ def main(
     from htr_engines.decoder import DecoderOptions
     from htr_engines.recognizer import Recognizer
 
-    decoder = DecoderOptions(method, beam, lm_weight, n_best=n_best)
     if len(sources) == 1:
         streams = streams or 1
-    with Recognizer(bundle, engine, threads, alpha, decoder, streams=streams) as recognizer:
+    with Recognizer(bundle, engine, threads, alpha, DecoderOptions(**decoder), streams=streams) as recognizer:
         _say_what_reads(recognizer)
         if documents:
             from htr_engines.pages.command import PageOptions

@@ -47,7 +47,7 @@ def write_bundle(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Write a bundle, atomically.
+    """Write a bundle, atomically, and return its manifest.
 
     Args:
         models: ONNX files and plans of one network.
@@ -58,10 +58,6 @@ def write_bundle(
         card: what the model card says beyond what was measured.
         language_model: of ``htr-train lm``, for a beam search with the weights that were tuned for it.
         force: replace a file that has the name of ``target``.
-        progress: reports the steps.
-
-    Returns:
-        The manifest.
 
     Raises:
         BundleError: if the models or the reports do not belong together, or are not whole.
@@ -88,8 +84,7 @@ def write_bundle(
             "golden": write_golden(folder, entries, sample_lines(reports), decoding),
             "preprocessing_vectors": write_preprocessing_vectors(folder),
         }
-        if decoding.language_model:
-            shutil.copyfile(decoding.language_model, folder / decoding.language_model.name)
+        decoding.copy_to(folder)
         known = {name: digest for digest, name in digests.items()}
         manifest = _manifest(folder, metadata, entries, golden, known, decoding)
         _write_manifest(folder, manifest)
