@@ -58,6 +58,7 @@ def write_bundle(
         card: what the model card says beyond what was measured.
         language_model: of ``htr-train lm``, for a beam search with the weights that were tuned for it.
         force: replace a file that has the name of ``target``.
+        progress: reports the steps.
 
     Raises:
         BundleError: if the models or the reports do not belong together, or are not whole.
@@ -85,8 +86,7 @@ def write_bundle(
             "preprocessing_vectors": write_preprocessing_vectors(folder),
         }
         decoding.copy_to(folder)
-        known = {name: digest for digest, name in digests.items()}
-        manifest = _manifest(folder, metadata, entries, golden, known, decoding)
+        manifest = _manifest(folder, metadata, entries, golden, digests, decoding)
         _write_manifest(folder, manifest)
         progress.step("self-test")
         _remove_failed(manifest["models"], try_bundle(folder))
@@ -209,9 +209,10 @@ def _manifest(
     metadata: Mapping[str, str],
     entries: list[dict[str, Any]],
     golden: dict[str, Any],
-    known: Mapping[str, str],
+    digests: Mapping[str, str],
     decoding: Decoding,
 ) -> dict[str, Any]:
+    known = {name: digest for digest, name in digests.items()}
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
         "format": FORMAT,
