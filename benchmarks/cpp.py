@@ -4,7 +4,7 @@
 
 A start is the whole process that reads one line; a line's time is that of many lines less that of one. The two readers
 take turns, so that both see the same load; the least of all times counts. CPU time is that of all threads, and depends
-less on what else the machine does.
+less on what else the machine does. With more threads Python reads several lines at the same time, C++ one by one.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ UNITS = {
 @click.argument("bundle", type=click.Path(exists=True, path_type=Path))
 @click.argument("lines", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--build", type=click.Path(exists=True, path_type=Path), default="build/cpp", show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=10, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="JSON file to write.")
-def main(bundle: Path, lines: Path, build: Path, rounds: int, output: Path) -> None:
+def main(bundle: Path, lines: Path, build: Path, threads: int, rounds: int, output: Path) -> None:
     """Measure both readers with BUNDLE on the images of LINES."""
     images = sorted(lines.glob("*.png"))
     programs = {
@@ -47,7 +48,7 @@ def main(bundle: Path, lines: Path, build: Path, rounds: int, output: Path) -> N
     }
     (library,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*")
     os.environ["HTR_ONNXRUNTIME"] = str(library)
-    engine = ["--engine", "onnxruntime"]
+    engine = ["--engine", "onnxruntime", "--threads", str(threads)]
     found: dict[str, list[dict[str, float]]] = {name: [] for name in programs}
     for _ in range(rounds):
         for name, program in programs.items():
@@ -64,7 +65,12 @@ def main(bundle: Path, lines: Path, build: Path, rounds: int, output: Path) -> N
                 }
             )
     readers = {name: {key: min(one[key] for one in all_) for key in all_[0]} for name, all_ in found.items()}
-    content = {"readers": readers, "program_bytes": _stripped_bytes(build / "htr-read"), "rounds": rounds}
+    content = {
+        "readers": readers,
+        "program_bytes": _stripped_bytes(build / "htr-read"),
+        "threads": threads,
+        "rounds": rounds,
+    }
     write_document(output, document("htr-bench cpp", content, units=UNITS))
     for name, figures in readers.items():
         click.echo(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in figures.items()))
