@@ -34,16 +34,16 @@ demo: install
 test: install
 	$(BIN)/pytest
 
-# The service and the model repository, against the real tritonserver and its clients, which need an environment of their
-# own.
+# The service, the model repository and cluster jobs, against the real tritonserver, its clients and Ray, in an environment
+# of their own: nvidia-pytriton needs NumPy 1, and newer pyarrow NumPy 2.
 test-scale: install
 	mkdir -p $(SCALE)
 	$(BIN)/htr-export strip training/demo/demo.pth -o $(SCALE)/demo.safetensors
 	$(BIN)/htr-export onnx $(SCALE)/demo.safetensors -o $(SCALE)/demo.onnx
 	$(BIN)/htr-export bundle $(SCALE)/demo.onnx -o $(SCALE)/demo.htr
 	$(PYTHON) -m venv $(SCALE)/venv
-	$(SCALE)/venv/bin/pip install --quiet --editable '.[cpu,pages,serve]' nvidia-pytriton 'tritonclient[http,grpc]' \
-		schemathesis pytest httpx
+	$(SCALE)/venv/bin/pip install --quiet --editable '.[cpu,pages,serve,ray]' nvidia-pytriton 'tritonclient[http,grpc]' \
+		'pyarrow<22' schemathesis pytest httpx
 	HTR_SCALE_BUNDLE=$(abspath $(SCALE)/demo.htr) $(SCALE)/venv/bin/pytest tests/scale
 
 quality: install

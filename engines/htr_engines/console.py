@@ -39,6 +39,7 @@ EXTRAS = {
     "openvino": "openvino",
     "lxml": "pages",
     "huggingface_hub": "hub",
+    **dict.fromkeys(("ray", "pyarrow"), "ray"),
     **dict.fromkeys(("starlette", "uvicorn", "prometheus_client", "multipart"), "serve"),
 }
 

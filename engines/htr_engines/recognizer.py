@@ -116,6 +116,12 @@ class Recognizer(Closeable):
         """Pickle as the arguments: the other process opens the bundle again."""
         return self._open_again, ()
 
+    @property
+    def identity(self) -> str:
+        """The bundle's name and fingerprint, and the decoder where it is not the greedy one of the bundle."""
+        decoder = f", {self.decoder.remark}" if self.decoder.remark else ""
+        return f"{self.bundle.folder.resolve().name} sha256:{self.bundle.fingerprint}{decoder}"
+
     def read(self, image: ImageSource) -> Reading:
         """Read one line.
 

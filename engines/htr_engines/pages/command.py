@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from htr_engines.shards import Shard
+
 JOURNAL = ".htr-read.jsonl"  # in the output folder: which documents are done, and by which bundle
 SOFTWARE = "htr-export"
 
@@ -38,6 +40,7 @@ class PageOptions:
     keep: bool = False  # leave the text that was there as a further alternative
     force: bool = False  # read again what is done already
     batch_size: int = 1  # lines per run of the engine
+    shard: Shard | None = None  # of the documents; None for all
 
 
 @dataclass
@@ -87,8 +90,11 @@ def read_documents(
 
     for left in left_out:
         fail(f"{left.source}: {left.reason}" if left.source not in left.reason else left.reason)
-    documents = [list(pages) for _, pages in groupby(sheets, key=lambda sheet: sheet.xml)]
-    targets = _targets(documents, options)
+    documents: Sequence[list[Sheet]] = [list(pages) for _, pages in groupby(sheets, key=lambda sheet: sheet.xml)]
+    targets: Sequence[Path | None] = _targets(documents, options)
+    if options.shard:
+        documents, targets = options.shard.of(documents), options.shard.of(targets)
+        sheets = [sheet for pages in documents for sheet in pages]
     journal = _Journal(options, bundle)
     total = sum(len(sheet.page.lines) for sheet in sheets)
     for pages, target in zip(documents, targets, strict=True):
