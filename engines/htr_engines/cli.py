@@ -12,7 +12,7 @@ from htr_engines.console import HtrCommand, echo
 from htr_engines.inputs import find_documents, find_images
 from htr_engines.jobs import Settings, read_documents, read_images, read_on_cluster
 from htr_engines.options import ANY_PATH, ModelPath, Streams, threads_option
-from htr_engines.shards import Shard
+from htr_engines.shard import Shard
 from htr_engines.text import to_json_text
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def main(bundle: Path, images: tuple[str, ...], *, testing: bool, **given: Any) 
 @click.option("-o", "--output", type=ANY_PATH, required=True, help="The file of JSON lines to write.")
 def merge(folder: Path, output: Path) -> None:
     """Put the shares in FOLDER, which "htr-read --shard" wrote, together in the order of the lines."""
-    from htr_engines.shards import merge_shards
+    from htr_engines.shard_files import merge_shards
 
     echo(to_json_text(merge_shards(folder, output).to_dict()))
 

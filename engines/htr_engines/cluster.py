@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from htr_engines.errors import DataError, EngineError, HtrError
 from htr_engines.host import physical_cores
 from htr_engines.preprocess import SUFFIXES
-from htr_engines.shards import Summary
+from htr_engines.shard_files import Summary
 from htr_engines.text import to_json_text
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import click
 
 from htr_engines.console import echo, progress, verbosity
 from htr_engines.errors import StoppedError
-from htr_engines.shards import Shard, Summary, sources_sha256, summarize, to_record, write_shard
+from htr_engines.shard_files import Summary, sources_sha256, summarize, to_record, write_shard
 from htr_engines.text import to_json_text
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from htr_engines.pages.formats import PageFormat
     from htr_engines.preprocess import Alpha
     from htr_engines.recognizer import LineResult, Recognizer
+    from htr_engines.shard import Shard
 
 
 @dataclass(frozen=True)

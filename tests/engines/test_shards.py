@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from htr_engines.cli import main
-from htr_engines.shards import Shard
+from htr_engines.shard import Shard
 
 
 def run(*arguments):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from htr_engines.shards import Shard
+    from htr_engines.shard import Shard
 
 JOURNAL = ".htr-read.jsonl"  # in the output folder: which documents are done, and by which bundle
 SOFTWARE = "htr-export"

@@ -22,32 +22,12 @@ from htr_engines.text import collapse, read_text, to_json_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
-    from typing import TypeVar
 
     from htr_engines.recognizer import LineResult
-
-    Item = TypeVar("Item")
+    from htr_engines.shard import Shard
 
 SCHEMA_VERSION = 1
 CURE = "read that share again with --force"
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Share ``index`` of ``count``, from 1."""
-
-    index: int
-    count: int
-
-    def of(self, items: Sequence[Item]) -> Sequence[Item]:
-        """Return the items of this share: a block, so that no two shares differ by more than one item."""
-        first, last = (len(items) * number // self.count for number in (self.index - 1, self.index))
-        return items[first:last]
-
-    @property
-    def name(self) -> str:
-        """The name of its file."""
-        return f"shard-{self.index:05d}-of-{self.count:05d}.jsonl"
 
 
 @dataclass(frozen=True)
