@@ -1,0 +1,95 @@
+"""How many lines a second go through the reader: without a network, and with one in one stream or in several.
+
+    python benchmarks/throughput.py demo-output/demo.htr data/dhsd/lines data/copiste/lines -o FILE
+
+"Without a network" reads with an engine that gives the same logits for every line: decoding, fitting, CTC and all that
+lies between. With the network, one stream on all threads and the streams that the bundle says take turns; the ratio is
+the median over the rounds.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from htr_engines import Recognizer
+from htr_engines.backends.base import Closeable
+from htr_engines.preprocess import SUFFIXES, load_line
+from htr_export.reporting import document, write_document
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from htr_engines.backends.base import EngineInfo
+
+UNITS = {"lines_per_s": "1/s", "ratio": "1"}
+
+
+class FreeEngine(Closeable):
+    """Gives the same logits for every line, at once."""
+
+    def __init__(self, info: EngineInfo, logits_1TC: NDArray[np.float32]) -> None:
+        self.info = replace(info, streams=1)
+        self._logits_1TC = logits_1TC
+
+    def infer(self, image_N1HW: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return logits for each line."""
+        return np.repeat(self._logits_1TC, len(image_N1HW), axis=0)
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(exists=True, path_type=Path))
+@click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--engine", default="onnxruntime", show_default=True)
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--limit", type=click.IntRange(min=1), default=2000, show_default=True, help="Lines of each folder.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="JSON file to write.")
+def main(bundle: Path, folders: tuple[Path, ...], engine: str, rounds: int, limit: int, output: Path) -> None:
+    """Measure BUNDLE on the line images of FOLDERS."""
+    content: dict[str, Any] = {"engine": engine, "rounds": rounds, "pipeline": {}, "network": {}}
+    with Recognizer(bundle, engine) as one, Recognizer(bundle, engine, streams=None) as several:
+        for folder in folders:
+            images = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES][:limit]
+            speeds = [_free(one, images) for _ in range(rounds)]
+            content["pipeline"][folder.parent.name] = {"lines": len(images), "lines_per_s": statistics.median(speeds)}
+            few = images[: max(50, limit // 10)]
+            pairs = [(_speed(one, few, 1), _speed(several, few, 1)) for _ in range(rounds)]
+            content["network"][folder.parent.name] = {
+                "lines": len(few),
+                "streams": several.engine.info.streams,
+                "one_stream_lines_per_s": statistics.median(first for first, _ in pairs),
+                "lines_per_s": statistics.median(second for _, second in pairs),
+                "ratio": statistics.median(second / first for first, second in pairs),
+            }
+    write_document(output, document("htr-bench throughput", content, units=UNITS))
+    for name, figures in (*content["pipeline"].items(), *content["network"].items()):
+        click.echo(f"{name}: {figures}")
+
+
+def _free(recognizer: Recognizer, images: Sequence[Path]) -> float:
+    """Return the lines a second without a network."""
+    engine = recognizer.engine
+    logits_1TC = engine.infer(load_line(images[0], recognizer.preprocessing)[None])
+    recognizer.engine = FreeEngine(engine.info, logits_1TC)
+    try:
+        return _speed(recognizer, images, 8)
+    finally:
+        recognizer.engine = engine
+
+
+def _speed(recognizer: Recognizer, images: Sequence[Path], batch: int) -> float:
+    began = time.perf_counter()
+    lines = sum(1 for _ in recognizer.read_all(((path.name, path) for path in images), batch))
+    return lines / (time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    main()
