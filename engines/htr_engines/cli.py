@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +15,8 @@ from htr_engines.shard import Shard
 from htr_engines.text import to_json_text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from htr_engines.checks import Check
 
 
