@@ -10,6 +10,7 @@ from helpers.fit_helpers import environment
 
 SCRIPT = """
 import socket, os, torch
+from htr_engines.errors import StoppedError
 from htr_training import distributed
 
 class Last:
@@ -29,7 +30,12 @@ with distributed.processes(torch.device("cpu")):
 
 @pytest.mark.parametrize(
     ("inside", "after", "code"),
-    [("pass", "print(' after', end='')", 0), ("raise SystemExit(3)", "", 1), ("pass", "raise ValueError('late')", 1)],
+    [
+        ("pass", "print(' after', end='')", 0),
+        ("raise SystemExit(3)", "", 1),
+        ("raise StoppedError('by a signal')", "", 130),
+        ("pass", "raise ValueError('late')", 1),
+    ],
 )
 def test_a_worker_ends_with_its_code_and_its_output(inside, after, code):
     alone = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
