@@ -177,6 +177,8 @@ def read_on_cluster(settings: Settings, address: str) -> int:
     wanted = settings.page_format or ("jsonl" if settings.as_json else "parquet")
     if settings.output is None or wanted not in get_args(ClusterFormat):
         raise click.UsageError("--ray needs -o, and writes --format parquet, jsonl or xml (of PAGE and ALTO documents)")
+    if settings.method or settings.beam or settings.lm_weight is not None or settings.n_best > 1:
+        raise click.UsageError("--ray reads with the bundle's own decoder; leave out the options that change it")
     options = ClusterOptions(
         str(settings.bundle),
         str(settings.output),

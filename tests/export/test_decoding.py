@@ -165,6 +165,13 @@ def test_pages_are_read_with_the_same_decoder(beam_bundle, tmp_path):
     assert "skipped" not in run(htr_read, *arguments, "--decoder", "greedy").stderr  # another reading
 
 
+def test_a_cluster_reads_with_the_decoder_of_the_bundle(beam_bundle, lines_dir, tmp_path):
+    for change in (("--decoder", "greedy"), ("--beam", 2), ("--lm-weight", 0), ("--n-best", 2)):
+        result = run(htr_read, beam_bundle, lines_dir, "--ray", "local", "-o", tmp_path / "out", *change)
+        assert result.exit_code == 2
+        assert "the bundle's own decoder" in result.output
+
+
 def test_a_bundle_without_a_language_model(bundle, lines_dir):
     plain = run(htr_read, bundle, lines_dir)
     assert "decoder" not in plain.stderr
