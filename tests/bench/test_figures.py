@@ -221,7 +221,7 @@ def test_a_bundle_stands_for_its_models(tmp_path):
     (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     files = [bundle / "model.onnx", bundle / "model.int8.onnx"]
     assert [target.path for target in parse_targets([str(bundle)])] == files
-    assert parse_targets([f"onnxruntime:{bundle}"]) == [Target(files[0], "onnxruntime")]
+    assert parse_targets([f"onnxruntime:{bundle}"]) == [Target(files[0], "onnxruntime", "0" * 64)]
 
 
 def test_a_broken_bundle_costs_its_own_row(tmp_path):
