@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from htr_engines.backends import backends
 from htr_engines.errors import DataError, EngineError, HtrError
 from htr_engines.host import physical_cores
 from htr_engines.preprocess import SUFFIXES
@@ -41,8 +42,7 @@ class ClusterOptions:
     format: ClusterFormat = "parquet"
     address: str = "local"  # of the cluster
     workers: int | None = None  # by default as many as CPUs allow
-    engine: str | None = None
-    gpu: bool = False  # one GPU for each worker
+    engine: str | None = None  # one that runs on GPUs gives each worker one
     batch_size: int = 1  # lines per run of the engine
 
 
@@ -62,6 +62,8 @@ def run_job(sources: Sequence[str], options: ClusterOptions) -> Summary:
     """
     import ray
 
+    if options.engine and options.engine not in backends():
+        raise EngineError(f"no engine is called {options.engine!r}; choose one of {', '.join(backends())}")
     workers = _start(ray, options)
     try:
         began = time.perf_counter()
@@ -113,7 +115,7 @@ def _run(ray: Any, sources: Sequence[str], options: ClusterOptions, workers: int
         batch_size=BATCH_ROWS,
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=1,
-        num_gpus=1 if options.gpu else None,
+        num_gpus=1 if options.engine and backends()[options.engine].device != "cpu" else None,
     )
     write = rows.write_json if options.format == "jsonl" else rows.write_parquet
     write(posixpath.join(options.output, READINGS))

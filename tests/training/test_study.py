@@ -130,7 +130,7 @@ def test_a_study_of_real_trainings_that_is_cut_off_leaves_figures_and_weights(tm
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 1, said
+    assert process.returncode == 130, said
     assert "Traceback" not in said
     row = read(results)["copiste"]
     assert row["ended"] is False
