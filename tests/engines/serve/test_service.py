@@ -8,7 +8,6 @@ import struct
 import threading
 import time
 
-import jsonschema
 import numpy as np
 import pytest
 from helpers.cut_fakes import LINE_A, page_xml, save_page
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("starlette", reason="needs the extra 'serve'")
 pytest.importorskip("httpx")
+jsonschema = pytest.importorskip("jsonschema")
 
 from importlib.resources import files
 
