@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 pytest.importorskip("starlette", reason="needs the extra 'serve'")
 pytest.importorskip("httpx")
-jsonschema = pytest.importorskip("jsonschema")
+pytest.importorskip("jsonschema")
 
 from importlib.resources import files
 
+import jsonschema
 from starlette.testclient import TestClient
 
 from htr_engines import Recognizer
