@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from htr_engines.backends.base import Engine
     from htr_engines.bundle import Bundle
+    from htr_engines.selection import Candidate
 
 ROUNDS = 3
 ROUND_S = 0.05  # of each number of streams, but at least one line a stream
@@ -42,12 +42,10 @@ def add_throughput(bundle: Bundle, entries: Sequence[dict[str, Any]]) -> None:
     for candidate in candidates(bundle):
         if not known[candidate.engine].streams:
             continue
-        with ExitStack() as stack:
-            try:
-                engines = [stack.enter_context(candidate.open(cores, streams)) for streams in _choices(cores)]
-            except HtrError:
-                continue  # it does not run here
-            speeds = _lines_per_s(engines, image_1HW[None])
+        try:
+            speeds = [_lines_per_s(candidate, cores, streams, image_1HW[None]) for streams in _choices(cores)]
+        except HtrError:
+            continue  # it does not run here
         best = next(number for number, speed in enumerate(speeds) if speed * GAIN >= max(speeds))
         figure = Throughput(_choices(cores)[best], round(speeds[best], 2), hardware)
         by_name[candidate.model.file.name].setdefault("throughput", {})[candidate.engine] = asdict(figure)
@@ -57,15 +55,11 @@ def _choices(cores: int) -> list[int]:
     return sorted({1, max(1, cores // 4), cores // 2, cores})
 
 
-def _lines_per_s(engines: Sequence[Engine], image_11HW: NDArray[np.float32]) -> list[float]:
-    """Return the median speeds of rounds in which the engines take turns."""
-    speeds: list[list[float]] = [[] for _ in engines]
-    for number in range(ROUNDS + 1):
-        for engine, found in zip(engines, speeds, strict=True):
-            speed = _round(engine, image_11HW)
-            if number:  # the first round warms up
-                found.append(speed)
-    return [statistics.median(found) for found in speeds]
+def _lines_per_s(candidate: Candidate, threads: int, streams: int, image_11HW: NDArray[np.float32]) -> float:
+    """Return the median speed of some rounds. Only one engine is open: the threads of another would wait actively."""
+    with candidate.open(threads, streams) as engine:
+        _round(engine, image_11HW)  # warms up
+        return statistics.median(_round(engine, image_11HW) for _ in range(ROUNDS))
 
 
 def _round(engine: Engine, image_11HW: NDArray[np.float32]) -> float:
