@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from playwright.sync_api import CDPSession, Page, sync_playwright
 
 from htr_engines import Recognizer
 from htr_export.reporting import document, write_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from playwright.sync_api import CDPSession, Page
 
 LIBRARY = Path(__file__).parents[1] / "engines" / "web" / "dist"
 UNITS = {"line_seconds": "s", "line_cpu_seconds": "s", "open_seconds": "s", "bytes": "B"}
@@ -122,6 +123,8 @@ def _page(bundle: Path, lines: Path) -> Iterator[Page]:
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None or not (LIBRARY / "index.js").exists():
         raise click.ClickException("this needs a Chromium, and 'make web-page' before")
+    from playwright.sync_api import sync_playwright  # with the extra web, which nothing else needs
+
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         for name, target in (("lib", LIBRARY), ("bundle", bundle), ("lines", lines)):
             (Path(folder) / name).symlink_to(target)
