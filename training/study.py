@@ -16,7 +16,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -25,9 +25,6 @@ from htr_engines.errors import DataError
 from htr_engines.files import write_text
 from htr_engines.options import ANY_PATH
 from htr_export.reporting import document, write_document
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 SCHEMA_VERSION = 1
 RECIPES = Path(__file__).parent / "recipes"
@@ -72,7 +69,6 @@ def main(data: Path, budget: float, output: Path, results: Path, changes: tuple[
 
     A run that fails is recorded with its reason, and the next one begins.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
     end = time.monotonic() + 60 * budget
     figures = _figures_so_far(results)
     failed = []
@@ -92,10 +88,6 @@ def main(data: Path, budget: float, output: Path, results: Path, changes: tuple[
         echo(f"{run.name}: {error or figures[run.name]['best_cer']}")
     if failed:
         raise DataError(f"failed: {'; '.join(failed)}; the reasons are in {results}")
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _figures_so_far(results: Path) -> dict[str, dict[str, Any]]:
