@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import hashlib
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,8 @@ from htr_engines.ctc import decode_greedy
 from htr_engines.decoder import describe
 from htr_engines.documents import Sha256, load_json
 from htr_engines.errors import DataError
-from htr_engines.files import is_file, sha256_of
-from htr_engines.language_model import read_language_model
+from htr_engines.files import is_file
+from htr_engines.language_model import LanguageModel, read_content
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,17 +31,18 @@ class Decoding:
     language_model: Path | None = None  # None: greedy
     sha256: str | None = None  # of the language model
     options: BeamOptions = field(default_factory=BeamOptions)
+    content: bytes = field(default=b"", repr=False)  # of the language model: the bytes that were hashed
 
     def decoder(self, charset: Charset) -> Decode:
         """Return the decoder for a network's characters."""
         if self.language_model is None:
             return partial(decode_greedy, charset=charset)
-        return BeamDecoder(charset, self.options, read_language_model(self.language_model))
+        return BeamDecoder(charset, self.options, LanguageModel(self.content, str(self.language_model)))
 
     def copy_to(self, folder: Path) -> None:
-        """Copy the language model, if there is one."""
+        """Write the language model into a folder, if there is one."""
         if self.language_model is not None:
-            shutil.copyfile(self.language_model, folder / self.language_model.name)
+            (folder / self.language_model.name).write_bytes(self.content)
 
     def __str__(self) -> str:
         return describe(self.options, self.language_model.name) if self.language_model else "greedy"
@@ -81,11 +82,12 @@ def read_decoding(language_model: Path | None) -> Decoding:
     """
     if language_model is None:
         return GREEDY
-    read_language_model(language_model)
-    sha256, weights = sha256_of(language_model), tuned_path(language_model)
+    content = read_content(language_model)
+    LanguageModel(content, str(language_model))  # says what is wrong with it
+    sha256, weights = hashlib.sha256(content).hexdigest(), tuned_path(language_model)
     if not is_file(weights):
-        return Decoding(language_model, sha256)
+        return Decoding(language_model, sha256, content=content)
     tuned = load_json(weights, _Tuned, CURE)
     if tuned.language_model_sha256 != sha256:
         raise DataError(f"{weights} was tuned for another language model than {language_model}; {CURE}")
-    return Decoding(language_model, sha256, tuned.options)
+    return Decoding(language_model, sha256, tuned.options, content)

@@ -140,8 +140,13 @@ def read_language_model(path: Path) -> LanguageModel:
     Raises:
         DataError: if it cannot be read, is no such file, or damaged.
     """
+    return LanguageModel(read_content(path), str(path))
+
+
+def read_content(path: Path) -> bytes:
+    """Return the bytes of a language model; one that cannot be read raises :class:`DataError`."""
     try:
-        return LanguageModel(read_file(path, MAX_BYTES), str(path))
+        return read_file(path, MAX_BYTES)
     except FileError as error:
         raise DataError(str(error)) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from htr_engines.beam import BeamDecoder, BeamOptions
 from htr_engines.ctc import decode_greedy
 from htr_engines.errors import DataError
 from htr_engines.files import sha256_of
-from htr_engines.language_model import read_language_model
+from htr_engines.language_model import LanguageModel, read_content
 from htr_engines.lines import load_batches, read_lines
 from htr_engines.metrics import ErrorCounts, count_errors
 from htr_engines.progress import SILENT
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from htr_engines.charset import Charset
     from htr_engines.ctc import Reading
-    from htr_engines.language_model import LanguageModel
     from htr_engines.progress import Progress
 
 LM_WEIGHTS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
@@ -87,12 +87,13 @@ def tune_files(
         DataError: if no line has a transcript, or a file cannot be used.
         EngineError: if the model cannot be run.
     """
-    lm = read_language_model(language_model)
+    read = read_content(language_model)
+    lm = LanguageModel(read, str(language_model))
     lines = infer_logits(model, lines_dir, list_file, progress)
     tuning = tune(lines, lm, beam, progress)
     content = {
         "model": {"file": model.name, "sha256": sha256_of(model)},
-        "language_model_sha256": sha256_of(language_model),
+        "language_model_sha256": hashlib.sha256(read).hexdigest(),
         "options": asdict(tuning.best.options),
         "lines": tuning.lines,
         "cer": {"greedy": tuning.greedy_cer, "beam": tuning.best.cer},
