@@ -10,7 +10,7 @@ import click
 from htr_engines.console import HtrCommand, echo
 from htr_engines.inputs import find_documents, find_images
 from htr_engines.jobs import Settings, read_documents, read_images, read_on_cluster
-from htr_engines.options import ANY_PATH, ModelPath, Streams, threads_option
+from htr_engines.options import ANY_PATH, ModelPath, engine_option, streams_option, threads_option
 from htr_engines.shard import Shard
 from htr_engines.text import to_json_text
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from htr_engines.checks import Check
 
 
-STREAMS_HELP = "Batches at the same time, each on its share of the threads.  [default: auto, the most lines a second]"
 FORMATS = ("text", "jsonl", "xml", "hocr", "parquet")
 MAX_SHARDS = 99_999
 FORMAT_HELP = "Pages: what is written.  [default: xml with -o, else text]"
@@ -65,9 +64,9 @@ class ReadCommand(HtrCommand):
 @click.option("--words", is_flag=True, help="Pages: write words with outlines into PAGE too.")
 @click.option("--keep", is_flag=True, help="Pages: keep the text that was there as a further alternative.")
 @click.option("--force", is_flag=True, help="Pages, --shard: read again what is done.")
-@click.option("--engine", help="What runs the model: tensorrt, openvino, ... [default: the fastest that fits]")
+@engine_option
 @threads_option
-@click.option("--streams", type=Streams(), help=STREAMS_HELP)
+@streams_option
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Lines per run.")
 @click.option("--alpha", type=click.Choice(["white", "ignore"]), help="What shows through transparency.")
 @click.option("--decoder", "method", type=click.Choice(["greedy", "beam"]), help="[default: as the bundle says]")

@@ -185,8 +185,7 @@ class _DocumentReader:
         names = {page.image for page in read_pages(xml)}
         _copy_images(path, names, folder)
         pages = self._recognizer.read_page(xml, batch_size=self._options.batch_size)
-        bundle = f"{self._recognizer.bundle.folder.resolve().name} sha256:{self._recognizer.bundle.fingerprint}"
-        _write(posixpath.join(self._options.output, xml.name), to_content(xml, pages, bundle, "xml"))
+        _write(posixpath.join(self._options.output, xml.name), to_content(xml, pages, self._recognizer.identity, "xml"))
         lines = [line for page in pages for line in page.lines]
         unread = sum(line.reading is None for line in lines)
         return {"text": "\n\f".join(page.text for page in pages), "lines": len(lines), "failures": unread}

@@ -11,13 +11,16 @@ from htr_engines.beam import BeamDecoder, BeamOptions
 from htr_engines.ctc import Reading, decode_greedy
 from htr_engines.errors import BundleError, DataError, DecoderError
 from htr_engines.language_model import LanguageModel
+from htr_engines.preprocess import scaled_width
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from numpy.typing import NDArray
 
     from htr_engines.bundle import Bundle
+    from htr_engines.preprocess import Preprocessing
 
 Method = Literal["greedy", "beam"]
 Decode = Callable[["NDArray[Any]"], list[Reading]]  # logits float [N,T,C], class 0 the blank, to N readings
@@ -74,6 +77,24 @@ def open_decoder(bundle: Bundle, options: DecoderOptions | None = None) -> Decod
     name = bundle.language_model.name if bundle.language_model else None
     several = f", {options.n_best} texts a line" if options.n_best > 1 else ""
     return Decoder(decode, describe(beam, name) + several, beam == own)
+
+
+def decode_lines(
+    decode: Decode, logits_NTC: NDArray[Any], shapes: Sequence[Sequence[int]], spec: Preprocessing
+) -> list[Reading]:
+    """Decode lines, with places in pixels of their images.
+
+    Args:
+        decode: of a decoder.
+        logits_NTC: float [N,T,C], class 0 the blank.
+        shapes: height and width of each image, as it was before it was fitted.
+        spec: by which it was.
+    """
+    columns_per_frame = spec.width / logits_NTC.shape[1]
+    return [
+        reading.scaled(columns_per_frame * shape[1] / scaled_width(shape, spec), float(shape[1]))
+        for reading, shape in zip(decode(logits_NTC), shapes, strict=True)
+    ]
 
 
 def describe(options: BeamOptions, language_model: str | None) -> str:

@@ -17,6 +17,10 @@ threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all physical cores]"
 )
 
+engine_option = click.option(
+    "--engine", help="What runs the model: tensorrt, openvino, ...  [default: the fastest that fits]"
+)
+
 
 class ModelPath(click.Path):
     """A file or a folder on this machine, or one on the Hub (``hf://OWNER/REPO``), which is downloaded."""
@@ -47,3 +51,10 @@ class Streams(click.IntRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
         """Return the number."""
         return None if value == "auto" else super().convert(value, param, ctx)
+
+
+streams_option = click.option(
+    "--streams",
+    type=Streams(),
+    help="Batches at the same time, each on its share of the threads.  [default: auto, the most lines a second]",
+)

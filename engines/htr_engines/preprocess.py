@@ -19,7 +19,7 @@ from htr_engines.errors import DataError, FileError, ImageError, one_line
 from htr_engines.files import read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -207,7 +207,7 @@ def _resize(image: Image.Image, width: int, height: int) -> Image.Image:
     return image.resize((width, image.height), bicubic).resize((width, height), bicubic)
 
 
-def scaled_width(shape: tuple[int, ...], spec: Preprocessing) -> int:
+def scaled_width(shape: Sequence[int], spec: Preprocessing) -> int:
     """Return how many columns of the network's input a line of height and width ``shape`` fills."""
     height, width = shape
     return max(1, min(int(width * spec.height / height), spec.width))

@@ -13,12 +13,12 @@ import numpy as np
 
 from htr_engines.backends.base import Closeable, infer_lines
 from htr_engines.bundle import Bundle, open_bundle
-from htr_engines.decoder import DecoderOptions, Method, open_decoder
+from htr_engines.decoder import DecoderOptions, Method, decode_lines, open_decoder
 from htr_engines.errors import DataError, EngineError, ImageError
 from htr_engines.host import physical_cores
 from htr_engines.hub import SCHEME, fetch
 from htr_engines.pipeline import in_chunks, map_in_threads
-from htr_engines.preprocess import Alpha, fit_pixels, scaled_width, to_input
+from htr_engines.preprocess import Alpha, fit_pixels, to_input
 from htr_engines.selection import Selection, select
 from htr_engines.sources import doubt, load_grey
 
@@ -183,7 +183,7 @@ class Recognizer(Closeable):
         load = functools.partial(self._load, single=single)
         chunks = map_in_threads(load, in_chunks(sources, LOADED_TOGETHER), physical_cores(), LOADED_AHEAD)
         batches = in_chunks(chain.from_iterable(chunks), batch_size)
-        read = map_in_threads(self._results, batches, self.engine.info.streams, ahead=1)
+        read = map_in_threads(self._results, batches, self.streams, ahead=1)
         return chain.from_iterable(read)
 
     def _load(self, sources: list[tuple[str, ImageSource]], *, single: bool) -> list[_Loaded]:
@@ -215,14 +215,8 @@ class Recognizer(Closeable):
     def _read_fitted(self, lines: list[_Fitted]) -> list[Reading]:
         if self._closed:
             raise EngineError("the recognizer is closed; open the bundle again")
-        spec = self.preprocessing
         logits_NTC = infer_lines(self.engine, to_input(np.stack([line.pixels_HW for line in lines])))
-        readings = self.decoder.decode(logits_NTC)
-        columns_per_frame = spec.width / logits_NTC.shape[1]
-        return [
-            reading.scaled(columns_per_frame * line.shape[1] / scaled_width(line.shape, spec), float(line.shape[1]))
-            for reading, line in zip(readings, lines, strict=True)
-        ]
+        return decode_lines(self.decoder.decode, logits_NTC, [line.shape for line in lines], self.preprocessing)
 
     def close(self) -> None:
         """Free the engine; closing twice is harmless."""

@@ -15,9 +15,9 @@ import numpy as np
 
 from htr_engines.backends.base import infer_lines
 from htr_engines.bundle import open_bundle
-from htr_engines.decoder import open_decoder
+from htr_engines.decoder import decode_lines, open_decoder
 from htr_engines.errors import HtrError, ImageError
-from htr_engines.preprocess import fit_pixels, scaled_width, to_input
+from htr_engines.preprocess import fit_pixels, to_input
 from htr_engines.selection import select
 from htr_engines.sources import load_grey
 from htr_engines.text import to_json_text
@@ -83,11 +83,7 @@ class Decode:
 
         logits_NTC = triton.get_input_tensor_by_name(request, "logits").as_numpy()
         shape_N2 = triton.get_input_tensor_by_name(request, "shape").as_numpy().tolist()
-        columns_per_frame = self._spec.width / logits_NTC.shape[1]
-        readings = [
-            reading.scaled(columns_per_frame * shape[1] / scaled_width(shape, self._spec), float(shape[1]))
-            for reading, shape in zip(self._decode(logits_NTC), shape_N2, strict=True)
-        ]
+        readings = decode_lines(self._decode, logits_NTC, shape_N2, self._spec)
         columns: dict[str, Any] = {
             "text": np.array([[reading.text.encode()] for reading in readings], object),
             "confidence": np.array([[reading.confidence] for reading in readings], np.float32),

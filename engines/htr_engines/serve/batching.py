@@ -41,7 +41,7 @@ class Batcher:
         self._batch_size = batch_size
         self._metrics = metrics
         self._waiting: asyncio.Queue[tuple[NDArray[np.uint8], asyncio.Future[Reading]]] = asyncio.Queue(limit)
-        self._streams = recognizer.engine.info.streams
+        self._streams = recognizer.streams
         self._engines = ThreadPoolExecutor(self._streams, thread_name_prefix="engine")
         self._loaders = ThreadPoolExecutor(physical_cores(), thread_name_prefix="loader")
 

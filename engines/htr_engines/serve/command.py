@@ -9,7 +9,7 @@ import click
 
 from htr_engines.console import HtrCommand, echo
 from htr_engines.errors import DataError
-from htr_engines.options import ANY_PATH, ModelPath, Streams, threads_option
+from htr_engines.options import ANY_PATH, ModelPath, engine_option, streams_option, threads_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,9 +21,9 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 @click.argument("bundle", type=ModelPath())
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all of them.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
-@click.option("--engine", help="What runs the model: tensorrt, openvino, ...  [default: the fastest that fits]")
+@engine_option
 @threads_option
-@click.option("--streams", type=Streams(), help="Batches at the same time.  [default: auto, the most lines a second]")
+@streams_option
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Lines per run, at most.")
 @click.option("--waiting", type=click.IntRange(min=1), default=256, show_default=True, help="Lines that may wait.")
 @click.option("--max-bytes", type=click.IntRange(min=1), default=64 << 20, show_default=True, help="Of a request.")

@@ -67,8 +67,7 @@ async def read_upload(request: Request, batcher: Batcher, recognizer: Recognizer
     if suffix not in SUFFIXES:
         raise DataError(f"the image's file name should end in one of {', '.join(sorted(SUFFIXES))}; {CURE}")
     reader = WaitingReader(batcher, recognizer.preprocessing, asyncio.get_running_loop())
-    bundle = f"{recognizer.bundle.folder.resolve().name} sha256:{recognizer.bundle.fingerprint}"
-    return await asyncio.to_thread(_read, reader, bundle, document, picture, suffix, wanted)
+    return await asyncio.to_thread(_read, reader, recognizer.identity, document, picture, suffix, wanted)
 
 
 def _read(
